@@ -1,0 +1,1 @@
+"""The training job: from folders of CT images to an evaluated model (see `python -m job --help`)."""
