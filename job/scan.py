@@ -1,0 +1,46 @@
+"""One scan of a data set, as the catalog knows it; a line of a run's `manifest.jsonl`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+PARTS = ("train", "val", "test")
+"""The parts of a split: fitted on, chosen on, and never seen by training."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What is known of one image file without looking at its pixels."""
+
+    path: str
+    """Below the data root, "/" between its parts: `CT_COVID/a.png`."""
+    size: int
+    """Bytes of the encoded file."""
+    sha256: str
+    """Of the encoded file, in hexadecimal."""
+    label: int
+    """1 for the positive class, 0 for the negative one."""
+    group: str
+    """The patient or source paper; scans of one group are never on two sides of a grouped split."""
+    split: str
+    """One of `PARTS`."""
+    width: int
+    """In pixels."""
+    height: int
+    """In pixels."""
+    mode: str
+    """Pillow's name for the samples: L, RGB, RGBA, P, ..."""
+    format: str
+    """PNG or JPEG, by content, whatever the file's suffix says."""
+
+
+def to_lines(scans: Iterable[Scan]) -> bytes:
+    """The manifest: one JSON object a line, UTF-8."""
+    return b"".join(json.dumps(asdict(scan), ensure_ascii=False).encode() + b"\n" for scan in scans)
+
+
+def from_lines(data: bytes) -> list[Scan]:
+    """The scans of a manifest."""
+    return [Scan(**json.loads(line)) for line in data.splitlines()]

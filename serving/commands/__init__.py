@@ -1,0 +1,1 @@
+"""The subcommands of `python -m serving`: one module each, with `arguments(parser)` and `run(args)`."""
