@@ -27,7 +27,7 @@ KINDS: dict[str, Callable[[Scan], str]] = {"format": lambda scan: scan.format, "
 
 PROPERTIES = (*NUMBERS, *KINDS)
 
-TREES = 300
+TREES = 100
 MOST_PER_TREE = 10_000
 
 
@@ -59,7 +59,8 @@ def shortcut_cross_validated(scans: Sequence[Scan], *, folds: int = 5, seed: int
 
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     parts = [
-        ([scans[i] for i in fit], [scans[i] for i in held], held) for fit, held in splitter.split(labels, labels, groups)
+        ([scans[i] for i in fit], [scans[i] for i in held], held)
+        for fit, held in splitter.split(labels, labels, groups)
     ]
 
     def out_of_fold(names: Sequence[str]) -> Floats | None:
