@@ -208,10 +208,14 @@ async def _read_answer(reader: asyncio.StreamReader, method: str) -> Answer:
 
 def _refusal(status: int, code: str) -> bytes:
     body = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>refused</Message></Error>'.encode()
-    return b"HTTP/1.1 %d Refused\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n" % (
-        status,
-        len(body),
-    ) + body
+    return (
+        b"HTTP/1.1 %d Refused\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n"
+        % (
+            status,
+            len(body),
+        )
+        + body
+    )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,21 @@ from job.errors import UserError
 from job.storage import MANIFEST, ChangedFile, DamagedBundle, Storage, open_file, open_storage, read_many
 
 # The real data set has such names, and worse ones are allowed.
-NAMES = ["a%0.png", "a b", "a+b", "a[1](2)", "a.b", "a/b", "a/c/d", "a-b/x", "ä/ö ß", "日本.png", "\U0001f600", "%2e%2e", "a&b=c?d#e"]
+NAMES = [
+    "a%0.png",
+    "a b",
+    "a+b",
+    "a[1](2)",
+    "a.b",
+    "a/b",
+    "a/c/d",
+    "a-b/x",
+    "ä/ö ß",
+    "日本.png",
+    "\U0001f600",
+    "%2e%2e",
+    "a&b=c?d#e",
+]
 FILES: dict[str, bytes | Path] = {"saved_model.pb": b"graph", "variables/v.data": bytes(range(256)) * 100, "empty": b""}
 
 
@@ -32,7 +46,9 @@ def test_what_is_written_is_listed_with_its_size_and_read(storage: Storage):
     content = {name: name.encode() * 3 for name in NAMES}
     for name, data in content.items():
         storage.write(name, data)
-    assert {entry.path: entry.size for entry in storage.entries()} == {name: len(data) for name, data in content.items()}
+    assert {entry.path: entry.size for entry in storage.entries()} == {
+        name: len(data) for name, data in content.items()
+    }
     for entry in storage.entries():
         assert storage.read(entry.path, entry) == content[entry.path]
 
@@ -110,7 +126,11 @@ def test_a_bundle_comes_back_as_it_was(storage: Storage, tmp_path: Path):
     assert storage.bundles("model") == ["3"]
     assert storage.read_bundle("model/3") == expected
     assert storage.read_bundle("model/3", tmp_path / "into" / "3") == {}
-    there = {p.relative_to(tmp_path / "into/3").as_posix(): p.read_bytes() for p in (tmp_path / "into").rglob("*") if p.is_file()}
+    there = {
+        p.relative_to(tmp_path / "into/3").as_posix(): p.read_bytes()
+        for p in (tmp_path / "into").rglob("*")
+        if p.is_file()
+    }
     manifest = json.loads(there.pop(MANIFEST))
     assert there == expected
     assert {path: said["size"] for path, said in manifest["files"].items()} == {p: len(d) for p, d in expected.items()}
