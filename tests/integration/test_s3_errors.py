@@ -102,7 +102,7 @@ def test_an_endpoint_that_is_no_url(s3_root: str, monkeypatch: pytest.MonkeyPatc
 
 def test_an_endpoint_that_is_some_other_web_server(proxy: Proxy, s3_root: str):
     proxy.fault = lambda _: Fault(change=lambda answer: replace_body(answer.body, b"<html>Welcome")(answer))
-    assert "no S3 store" in message_of(s3_root)
+    assert "is AWS_ENDPOINT_URL that of an S3 store?" in message_of(s3_root)
 
 
 def test_a_certificate_that_is_not_trusted(s3_root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
