@@ -66,7 +66,8 @@ class _Call:
     def __init__(self, session: Any, signature: Any) -> None:
         self.inputs, self.outputs = sorted(signature.inputs), sorted(signature.outputs)
         self._specs = {
-            name: (tf.as_dtype(info.dtype), tf.TensorShape(info.tensor_shape)) for name, info in signature.inputs.items()
+            name: (tf.as_dtype(info.dtype), tf.TensorShape(info.tensor_shape))
+            for name, info in signature.inputs.items()
         }
         feeds = [signature.inputs[name].name for name in self.inputs]
         self.run = session.make_callable([signature.outputs[name].name for name in self.outputs], feed_list=feeds)

@@ -56,7 +56,9 @@ def drawn_scans() -> dict[str, bytes]:
         "gray.jpeg": ("L", "JPEG", 130, 90),
         "rgb.jpeg": ("RGB", "JPEG", 72, 128),
     }
-    return {name: _encode(_draw(rng, width, height), mode, form) for name, (mode, form, width, height) in shapes.items()}
+    return {
+        name: _encode(_draw(rng, width, height), mode, form) for name, (mode, form, width, height) in shapes.items()
+    }
 
 
 def _draw(rng: np.random.Generator, width: int, height: int) -> Array:
