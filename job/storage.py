@@ -134,6 +134,8 @@ class LocalStorage:
         if not self._root.is_dir():
             raise UserError(f"{self.url}: {'not a folder' if self._root.exists() else 'no such folder'}")
         top = self._path(prefix)
+        if not top.is_dir():
+            return
         found = []
         for folder, folders, names in os.walk(top, onerror=_raise):
             folders[:] = [name for name in folders if not name.startswith(_TEMPORARY)]
