@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 from job import console
 
-COMMANDS: dict[str, str] = {}
+COMMANDS = {
+    "run": "serving.commands.run",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
