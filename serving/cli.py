@@ -6,6 +6,7 @@ from job import console
 
 COMMANDS = {
     "run": "serving.commands.run",
+    "predict": "serving.commands.predict",
 }
 
 

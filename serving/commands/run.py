@@ -45,7 +45,8 @@ def run(args: argparse.Namespace) -> int:
         command = tf_serving_command(program, args.models, args.name, args.rest_port, args.grpc_port)
         say(f"handing over to {' '.join(command)}")
         os.execv(program, command)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # TensorFlow's own log is about the machine (no GPU, and so on); what goes wrong comes as an exception.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from serving.server import Options, serve
 
     serve(
