@@ -28,8 +28,6 @@ _MOST_SHOWN = 256  # characters of the offending JSON that an error repeats
 class Predict(NamedTuple):
     """A parsed `:predict` body."""
 
-    signature: str
-    """As the request names it; "" if it does not."""
     columnar: bool
     """Whether it came as `inputs`, and is answered with `outputs`."""
     inputs: dict[str, Array]
@@ -58,27 +56,42 @@ def parse(body: bytes) -> dict[str, Any]:
     return document
 
 
-def read_predict(
-    document: Mapping[str, Any], inputs_of: Callable[[str], Mapping[str, str]], plain_numbers: bool
-) -> Predict:
-    """The tensors of a `:predict` body.
-
-    Args:
-        document: The parsed body.
-        inputs_of: Gives the inputs of the signature of a name: their types, `float` or `string`, by input name.
-        plain_numbers: Promises that there is no `true` or `false` in the body, so that numpy may read its numbers.
-
-    Raises:
-        ServingError: INVALID_ARGUMENT, in the words of TF Serving where they say something.
-    """
+def signature_name(document: Mapping[str, Any]) -> str:
+    """The signature that a body names; "" if it names none. Raises `ServingError` INVALID_ARGUMENT."""
     signature = document.get("signature_name", "")
     if not isinstance(signature, str):
         raise invalid(
             f"JSON Value: {_shown(document)} not formatted correctly. 'signature_name' key must be a string value."
         )
-    types = inputs_of(signature)
+    return signature
+
+
+def check_examples(document: Mapping[str, Any], method: str) -> None:
+    """Raises `ServingError` INVALID_ARGUMENT for a `:classify` or `:regress` body without examples."""
+    examples = document.get("examples")
+    if "examples" not in document:
+        raise invalid(
+            f"JSON Value: {_shown(document)} When method is {method}, key 'examples' is expected and was not found"
+        )
+    if not isinstance(examples, list):
+        raise invalid(f"JSON Value: {_shown(document)} Expecting 'examples' value to be an list/array")
+    if not examples:
+        raise invalid(f"JSON Value: {_shown(document)} 'examples' value is an empty array")
+
+
+def read_predict(document: Mapping[str, Any], types: Mapping[str, str], plain_numbers: bool) -> Predict:
+    """The tensors of a `:predict` body.
+
+    Args:
+        document: The parsed body.
+        types: The inputs of the signature that it names: `float` or `string`, by input name.
+        plain_numbers: Promises that there is no `true` or `false` in the body, so that numpy may read its numbers.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, in the words of TF Serving where they say something.
+    """
     if not types:
-        raise invalid(f"Failed to get input map for signature: {signature or 'DEFAULT'}")
+        raise invalid("Failed to get input map for signature: it has no inputs")
     if "instances" in document and "inputs" in document:
         raise invalid(
             f"JSON Value: {_shown(document)} Not formatted correctly expecting only one of 'inputs' or 'instances' "
@@ -91,9 +104,9 @@ def read_predict(
                 raise invalid(f"JSON Value: {_shown(document)} Expecting 'instances' to be an list/array")
             if not rows:
                 raise invalid(f"JSON Value: {_shown(document)} No values in 'instances' array")
-            return Predict(signature, False, _from_rows(rows, types, plain_numbers))
+            return Predict(False, _from_rows(rows, types, plain_numbers))
         if "inputs" in document:
-            return Predict(signature, True, _from_columns(document["inputs"], types, plain_numbers))
+            return Predict(True, _from_columns(document["inputs"], types, plain_numbers))
     except RecursionError as error:
         raise invalid("lists nested too deeply for a tensor") from error
     raise invalid("Missing 'inputs' or 'instances' key")

@@ -24,6 +24,10 @@ _WHICH = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _CALL = re.compile(rf"{_MODEL}{_WHICH}:(?P<method>classify|regress|predict)", re.IGNORECASE | re.ASCII)
 _LOOK = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_WHICH}(?:/(?P<part>metadata))?", re.IGNORECASE | re.ASCII)
 
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; img-src blob: data:"
+)
+
 _BODY_SECONDS = 60
 """A body that takes longer to arrive is given up: it holds a place in the queue."""
 
@@ -76,19 +80,20 @@ class _Api:
 
     async def _answer(self, request: web.Request, path: str) -> str:
         found = {"POST": _CALL, "GET": _LOOK}.get(request.method, _CALL).fullmatch(path)
-        if not found or request.method not in ("POST", "GET"):
+        method = found.groupdict().get("method") if found else None
+        if not found or request.method not in ("POST", "GET") or (method and not method.islower()):
             raise invalid(f"Malformed request: {request.method} {path}")
         which = _which(found)
         if request.method == "GET":
             return await asyncio.to_thread(self._look, which, found["part"])
         with self._workers.ticket() as ticket:
             body = await self._body(request, ticket)
-            return await ticket.run(lambda: self._call(request, which, found["method"].lower(), body))
+            return await ticket.run(lambda: self._call(request, which, found["method"], body))
 
     def _look(self, which: Which, part: str | None) -> str:
         if not which.name:
             raise invalid("Missing model name in request.")
-        if not part:
+        if part != "metadata":
             return str(
                 json_format.MessageToJson(
                     service.status(self._repository, which), always_print_fields_with_no_presence=True
@@ -127,17 +132,19 @@ class _Api:
         if request.transport is None or request.transport.is_closing():
             raise ServingError(Code.CANCELLED, "the client has gone away")
         document = json_tensor.parse(body)
+        signature = json_tensor.signature_name(document)
+        if method != "predict":
+            json_tensor.check_examples(document, method)
         with self._repository.version(which.version, which.label, which.name) as loaded:
             if method != "predict":
-                signature = document.get("signature_name", "")
-                service.refuse_examples(loaded, signature if isinstance(signature, str) else "", method)
+                service.refuse_examples(loaded, signature, method)
             asked = json_tensor.read_predict(
                 document,
-                lambda signature: service.input_types(loaded, signature),
+                service.input_types(loaded, signature),
                 plain_numbers=b"true" not in body and b"false" not in body,
             )
             del document
-            outputs = service.predict(loaded, asked.signature, asked.inputs)
+            outputs = service.predict(loaded, signature, asked.inputs)
         return json_tensor.write_predict(outputs, asked.columnar)
 
 
@@ -160,4 +167,4 @@ def _error(status: int, message: str) -> web.Response:
 
 async def _page(_: web.Request) -> web.Response:
     page = files("serving").joinpath("page.html").read_text(encoding="utf-8")
-    return web.Response(text=page, content_type="text/html")
+    return web.Response(text=page, content_type="text/html", headers={"Content-Security-Policy": _PAGE_POLICY})
