@@ -83,6 +83,12 @@ def newest(storage: Storage, notice: Callable[[str], None]) -> str | None:
     return None
 
 
+def finished(storage: Storage, epochs: int) -> bool:
+    """Whether the newest checkpoint that can be read is the one after the last epoch."""
+    name = newest(storage, lambda _: None)
+    return name is not None and load(storage, name).epoch >= epochs
+
+
 class Writer:
     """Writes checkpoints beside training: at most one at a time, the next one waits for it."""
 

@@ -57,6 +57,11 @@ class Classifier:
         return [*self._trunk.trainable_variables, *self._head.trainable_variables]
 
     @property
+    def variables(self) -> list[keras.Variable]:
+        """What an export must carry: the weights."""
+        return self.trainable_variables
+
+    @property
     def layers(self) -> list[keras.Layer]:
         """All layers, in order."""
         return [*self._trunk.layers, *self._head.layers]

@@ -6,6 +6,7 @@ The YAML that `python -m job config` prints is the reference. Defaults are the m
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import difflib
 import math
@@ -117,28 +118,30 @@ class Settings:
         return yaml.safe_dump(self.to_dict(), sort_keys=False, default_flow_style=None, allow_unicode=True)
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """CONFIG and --set, for commands that take settings; their values are what `load` takes."""
+    parser.add_argument("config", nargs="?", metavar="CONFIG.yaml", help="settings on top of the defaults")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one setting, e.g. training.epochs=3; repeatable",
+    )
+
+
 def load(path: str | None = None, overrides: Sequence[str] = ()) -> Settings:
     """Settings from a YAML file and `key=value` overrides (values in YAML), on top of the defaults.
 
     Raises:
         UsageError: the file, a key or a value is wrong; the line names it and what would be right.
     """
-    given: dict[str, Any] = {}
+    settings = Settings()
     if path is not None:
         try:
-            loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+            settings = from_yaml(Path(path).read_bytes(), path)
         except OSError as error:
             raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{path}: not a text file in UTF-8") from error
-        except yaml.YAMLError as error:
-            raise UsageError(f"{path}: not valid YAML: {_one_line(error)}") from error
-        if not isinstance(loaded, dict | None):
-            raise UsageError(
-                f"{path}: holds {_kind(loaded)}; settings are a mapping such as 'training: {{epochs: 15}}'"
-            )
-        given = loaded or {}
-    settings = from_dict(given, source=path or "settings")
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not key.strip():
@@ -150,6 +153,19 @@ def load(path: str | None = None, overrides: Sequence[str] = ()) -> Settings:
         settings = _set(settings, key.strip(), parsed, f"--set {override}")
     _check(settings)
     return settings
+
+
+def from_yaml(data: bytes, source: str) -> Settings:
+    """Settings from the bytes of a YAML file, on top of the defaults; see `load`."""
+    try:
+        given = yaml.safe_load(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{source}: not a text file in UTF-8") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"{source}: not valid YAML: {_one_line(error)}") from error
+    if not isinstance(given, dict | None):
+        raise UsageError(f"{source}: holds {_kind(given)}; settings are a mapping such as 'training: {{epochs: 15}}'")
+    return from_dict(given or {}, source)
 
 
 def from_dict(values: Mapping[str, Any], source: str = "settings") -> Settings:

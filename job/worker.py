@@ -20,12 +20,10 @@ from job.cache import Cache
 from job.generator import Batches
 from job.model import Classifier
 from job.order import Order
+from job.run import MANIFEST, METRICS
 from job.scan import from_lines
 from job.settings import Settings
 from job.storage import Storage, open_storage
-
-CONFIG, MANIFEST, METRICS = "config.yaml", "manifest.jsonl", "metrics.jsonl"
-"""Files of a run."""
 
 
 class Team(Protocol):
