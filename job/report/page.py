@@ -25,6 +25,13 @@ class Picture(NamedTuple):
     overlay: bytes | None = None
 
 
+class Explained(NamedTuple):
+    """Pictures by path, and the mean rank correlation of their Grad-CAM maps with those of random weights."""
+
+    pictures: Mapping[str, Picture]
+    similarity: float | None
+
+
 def worst_mistakes(run: Run, count: int = MISTAKES) -> list[tuple[Scan, float]]:
     """The scans called wrongly at the threshold of the evaluation, the surest first, with their probabilities."""
     threshold = run.evaluation["threshold"]
@@ -32,12 +39,12 @@ def worst_mistakes(run: Run, count: int = MISTAKES) -> list[tuple[Scan, float]]:
     return sorted(wrong, key=lambda pair: (-abs(pair[1] - threshold), pair[0].path))[:count]
 
 
-def report_html(run: Run, pictures: Mapping[str, Picture] | None = None, *, audit: str = "") -> str:
+def report_html(run: Run, explained: Explained | None = None, *, audit: str = "") -> str:
     """The report as one HTML document.
 
     Args:
         run: its files.
-        pictures: by path, of the `worst_mistakes`; those that are missing are named without a picture.
+        explained: pictures of the `worst_mistakes`; those that are missing are named without one.
         audit: the audit's section as HTML (see `job.report.audit`), or nothing.
     """
     sections = [
@@ -47,7 +54,7 @@ def report_html(run: Run, pictures: Mapping[str, Picture] | None = None, *, audi
         ("curves", "Ranking and calibration", _curves(run)),
         ("formats", "By file format", _formats(run)),
         ("shortcut", "The shortcut baseline", _shortcut(run)),
-        ("mistakes", "The worst mistakes", _mistakes(run, pictures or {})),
+        ("mistakes", "The worst mistakes", _mistakes(run, explained or Explained({}, None))),
         *([("audit", "Audit of the data set", audit)] if audit else []),
         ("how", "How it was run", _how(run)),
     ]
@@ -108,12 +115,14 @@ def _data(run: Run) -> str:
         ]
     )
     data = run.config.get("data", {})
+    notices = "".join(f"<li>{escape(notice)}</li>" for notice in run.summary.get("notices", ()))
     text = html.paragraph(
         f"Scans below {data.get('root', 'the data root')}, split {run.evaluation['split']}. The model gives the "
         f"probability of {positive}. Training fits on train, thresholds are chosen on val, figures come from "
         f"{run.evaluation['part']}."
     )
-    return text + html.table("Scans per part", ["Part", positive, negative, "Scans", "Patients or papers"], rows)
+    text += html.table("Scans per part", ["Part", positive, negative, "Scans", "Patients or papers"], rows)
+    return text + (f"<h3>Left out, or fewer than asked for</h3><ul>{notices}</ul>" if notices else "")
 
 
 def _learning(run: Run) -> str:
@@ -233,7 +242,7 @@ def _shortcut(run: Run) -> str:
     )
 
 
-def _mistakes(run: Run, pictures: Mapping[str, Picture]) -> str:
+def _mistakes(run: Run, explained: Explained) -> str:
     wrong = worst_mistakes(run)
     if not wrong:
         return html.paragraph("None: every scored scan was called rightly.")
@@ -242,7 +251,7 @@ def _mistakes(run: Run, pictures: Mapping[str, Picture]) -> str:
     for scan, probability in wrong:
         told = f"{scan.path}: is {names[scan.label]}, probability of {names[1]} {probability:.3f}"
         images = ""
-        if (known := pictures.get(scan.path)) is not None:
+        if (known := explained.pictures.get(scan.path)) is not None:
             images = html.picture(known.scan, f"The scan {scan.path}")
             if known.overlay is not None:
                 has_overlay = True
@@ -252,7 +261,16 @@ def _mistakes(run: Run, pictures: Mapping[str, Picture]) -> str:
     text = f"The {len(wrong)} scans that were called wrongly with the most confidence, as the network sees them."
     if has_overlay:
         text += " Beside each, Grad-CAM: the brighter, the more a place spoke for the class that was called."
-    return html.paragraph(text) + html.grid(shown, "pictures")
+    check = ""
+    if explained.similarity is not None:
+        alike = explained.similarity
+        check = html.paragraph(
+            f"Do the maps depend on what was learned? With random weights in place of the learned ones, their rank "
+            f"correlation with these maps is {alike:.2f} on average (0: unrelated, 1: the same places)."
+            + (" They hardly do: read nothing into them." if alike > 0.7 else ""),
+            "soft",
+        )
+    return html.paragraph(text) + check + html.grid(shown, "pictures")
 
 
 def _how(run: Run) -> str:
@@ -268,8 +286,8 @@ def _how(run: Run) -> str:
         waits = sorted(m["data_wait_share"] for m in run.metrics if m.get("data_wait_share") is not None)
         waiting = f", waiting for data {waits[len(waits) // 2]:.1%} of the time" if waits else ""
         parts.append(html.paragraph(f"Training ran at {middle:.0f} scans a second{waiting} (medians over epochs)."))
-    for name in ("metrics", "figures", "evaluation"):
-        summary.pop(name, None)  # They stand above, with their intervals.
+    for name in ("run", "figures", "threshold", "notices"):
+        summary.pop(name, None)  # They stand above.
     if summary:
         parts.append(f"<h3>Versions and what was exported</h3>{html.definition(summary)}")
     parts.append(f"<h3>Settings</h3>{html.definition(run.config)}")

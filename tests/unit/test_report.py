@@ -16,7 +16,7 @@ from PIL import Image
 
 from job.errors import UserError
 from job.evaluation import Validation, evaluate
-from job.report.page import Picture, report_html, worst_mistakes
+from job.report.page import Explained, Picture, report_html, worst_mistakes
 from job.report.run import Run, load_run
 from job.report.svg import Axis
 from job.scan import to_lines
@@ -96,7 +96,7 @@ def run() -> Run:
 @pytest.fixture(scope="module")
 def outline(run: Run) -> Outline:
     scan, _ = worst_mistakes(run)[0]
-    return Outline(report_html(run, {scan.path: Picture(jpeg(10), jpeg(20))}))
+    return Outline(report_html(run, Explained({scan.path: Picture(jpeg(10), jpeg(20))}, 0.25)))
 
 
 def test_nothing_is_loaded_from_elsewhere_and_no_script_runs(outline: Outline) -> None:
@@ -157,7 +157,7 @@ def test_the_worst_mistakes_are_the_surest_wrong_calls(run: Run) -> None:
 
 def test_pictures_are_within_the_page(run: Run) -> None:
     scan, _ = worst_mistakes(run)[0]
-    outline = Outline(report_html(run, {scan.path: Picture(jpeg(10))}))
+    outline = Outline(report_html(run, Explained({scan.path: Picture(jpeg(10))}, None)))
     (image,) = outline.all("img")
     assert image["src"] is not None
     assert image["src"].startswith("data:image/jpeg;base64,")
