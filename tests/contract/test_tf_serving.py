@@ -22,7 +22,7 @@ import pytest
 import urllib3
 import yaml
 from google.protobuf import text_format
-from serving_support import NAME
+from tests.serving_support import NAME
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
