@@ -4,7 +4,11 @@ from collections.abc import Sequence
 
 from job import console
 
-COMMANDS: dict[str, str] = {}
+COMMANDS = {
+    "train": "job.commands.train",
+    "config": "job.commands.config",
+    "sample": "job.commands.sample",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -84,6 +84,15 @@ def open_storage(url: str) -> Storage:
     return LocalStorage(url)
 
 
+def open_file(url: str) -> bytes:
+    """The content of one file, local or s3://. Raises `UserError` if there is none."""
+    folder, _, name = url.rpartition("/")
+    try:
+        return open_storage(folder or ("/" if url.startswith("/") else ".")).read(name)
+    except FileNotFoundError as error:
+        raise UserError(f"{url}: no such file") from error
+
+
 def safe_path(path: str) -> str:
     """The same path, if it stays below its root. Raises `UserError` otherwise."""
     parts = PurePosixPath(path).parts

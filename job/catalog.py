@@ -1,0 +1,137 @@
+"""What a data set holds: one `Scan` per image, with label, group and part of the split, before any training."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from job import groups, splits
+from job.errors import UserError
+from job.images import BadImage, inspect
+from job.scan import PARTS, Scan
+from job.settings import Data
+from job.storage import Entry, Storage, open_storage
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The scans of a run, sorted by path, and what a person should know of how they were chosen."""
+
+    scans: tuple[Scan, ...]
+    notices: tuple[str, ...]
+    """A line each for whatever was left out or is fewer than was asked for."""
+
+    def part(self, name: str) -> tuple[Scan, ...]:
+        """The scans of train, val or test."""
+        return tuple(scan for scan in self.scans if scan.split == name)
+
+
+def build(data: Data, seed: int) -> Catalog:
+    """Reads and checks every chosen image of `data.root` once (in parallel, one at a time in memory per thread).
+
+    Raises:
+        UserError: a folder is missing or empty, an image is bad (unless `data.on_bad_image` is skip), or the split
+            cannot be made.
+    """
+    storage = open_storage(data.root)
+    classes = {data.negative: 0, data.positive: 1}
+    notices: list[str] = []
+    entries = {name: _images(storage, name, notices) for name in classes}
+    part_of = _published(data, storage, entries, notices) if data.split == "published" else {}
+    patients = None if data.groups is None else groups.from_files(data.groups)
+    found: list[Scan] = []
+    for name, label in classes.items():
+        candidates = [entry for entry in entries[name] if data.split != "published" or entry.path in part_of]
+        wanted = len(candidates) if data.per_class is None else data.per_class
+        if data.per_class is not None and len(candidates) < wanted:
+            notices.append(f"{name} has {len(candidates)} scans, fewer than data.per_class {wanted}: all are taken")
+        candidates.sort(key=lambda entry: splits.rank(seed, entry.path))
+        good = _good(storage, candidates, data, notices)
+        for entry, seen in islice(good, wanted):
+            group = groups.group_of(entry.path, patients)
+            found.append(Scan(entry.path, entry.size, seen.sha256, label, group, "", *seen.header))
+    if data.split != "published":
+        split = splits.by_group if data.split == "grouped" else splits.by_image
+        part_of = split([splits.Member(scan.path, scan.label, scan.group) for scan in found], data.fractions, seed)
+    scans = tuple(replace(scan, split=part_of[scan.path]) for scan in sorted(found, key=lambda scan: scan.path))
+    for name, label in classes.items():
+        for part in PARTS:
+            if not any(scan.split == part and scan.label == label for scan in scans):
+                raise UserError(_no_part(data, name, part, scans, label))
+    return Catalog(scans, tuple(notices))
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    sha256: str
+    header: tuple[int, int, str, str]
+
+
+def _images(storage: Storage, name: str, notices: list[str]) -> list[Entry]:
+    """The files of a class folder. Hidden ones (`.DS_Store`) are left alone."""
+    entries = list(storage.entries(name))
+    shown = [entry for entry in entries if not entry.path.rpartition("/")[2].startswith(".")]
+    if len(shown) < len(entries):
+        notices.append(f"{name}: {len(entries) - len(shown)} hidden files are left out")
+    if not shown:
+        there = sorted({entry.path.partition("/")[0] for entry in storage.entries() if "/" in entry.path})
+        hint = f"the folders there are {', '.join(there)}" if there else "there are no folders with files"
+        raise UserError(
+            f"{storage.url}/{name}: no images; data.root needs a folder with images for each class, {hint} "
+            "(names: data.positive, data.negative)"
+        )
+    return shown
+
+
+def _published(data: Data, storage: Storage, entries: dict[str, list[Entry]], notices: list[str]) -> dict[str, str]:
+    lists = open_storage(data.lists if data.lists is not None else f"{storage.url.rstrip('/')}/split")
+    part_of = splits.published(lists, entries, {name: [e.path for e in found] for name, found in entries.items()})
+    for name, found in entries.items():
+        unlisted = sum(entry.path not in part_of for entry in found)
+        if unlisted:
+            notices.append(f"{name}: {unlisted} scans are in no split list and are left out")
+    return part_of
+
+
+def _good(storage: Storage, entries: Sequence[Entry], data: Data, notices: list[str]) -> Iterator[tuple[Entry, _Seen]]:
+    """The entries that are scans, in order; a bad one is an error or, by setting, a notice."""
+
+    def look(entry: Entry) -> _Seen | BadImage:
+        content = storage.read(entry.path)
+        try:
+            return _Seen(hashlib.sha256(content).hexdigest(), inspect(f"{storage.url}/{entry.path}", content))
+        except BadImage as bad:
+            return bad
+
+    # Ahead by a few only: what is not needed (data.per_class) is not read.
+    threads = min(32, 4 * (os.cpu_count() or 1))
+    with ThreadPoolExecutor(threads, thread_name_prefix="catalog") as pool:
+        upcoming = iter(entries)
+        pending = [(entry, pool.submit(look, entry)) for entry in islice(upcoming, 2 * threads)]
+        try:
+            while pending:
+                entry, future = pending.pop(0)
+                seen = future.result()
+                pending.extend((later, pool.submit(look, later)) for later in islice(upcoming, 1))
+                if isinstance(seen, _Seen):
+                    yield entry, seen
+                elif data.on_bad_image == "fail":
+                    raise BadImage(f"{seen} (or leave such images out with data.on_bad_image=skip)")
+                else:
+                    notices.append(f"left out: {seen}")
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _no_part(data: Data, name: str, part: str, scans: Sequence[Scan], label: int) -> str:
+    of_class = [scan for scan in scans if scan.label == label]
+    if data.split == "published":
+        return f"data.lists: no scan of {name} in the part {part}"
+    unit = {scan.group for scan in of_class} if data.split == "grouped" else {scan.path for scan in of_class}
+    kind = "groups (patients or papers)" if data.split == "grouped" else "scans"
+    instead = "; use data.split=images or add scans" if data.split == "grouped" and len(of_class) > 2 else "; add scans"
+    return f"data.split={data.split}: {name} has {len(unit)} {kind}, too few for train, val and test{instead}"

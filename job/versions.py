@@ -1,0 +1,32 @@
+"""What a run was made with: versions of the software, and the commit of this project's code."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+
+def versions() -> dict[str, str]:
+    """Versions by name: python and the packages that decide a result."""
+    packages = ("tensorflow", "keras", "ray", "numpy", "pillow", "tensorflow-serving-api")
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
+
+
+def git_commit() -> str | None:
+    """`COVID_CT_COMMIT` (an image is built with it), else the commit of the checkout this code is in, else None."""
+    named = os.environ.get("COVID_CT_COMMIT")
+    if named:
+        return named
+    here = Path(__file__).resolve().parent
+    if not (here.parent / ".git").exists():
+        return None
+    try:
+        said = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return said.stdout.strip() or None
