@@ -34,7 +34,7 @@ def _rendered(overlay: str) -> str:
 
 def render(overlay: str) -> list[Object]:
     """The objects of an overlay, fresh copies each time."""
-    return list(yaml.safe_load_all(_rendered(overlay)))
+    return list(yaml.load_all(_rendered(overlay), Loader=yaml.CSafeLoader))
 
 
 def find(objects: list[Object], kind: str, name: str | None = None) -> Object:
