@@ -1,8 +1,13 @@
 """Fixtures that every suite may use."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+
+from tests.s3_server import BUCKET, S3Server, s3_server
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -14,3 +19,20 @@ def covid_ct() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real scans are not on this machine ({folder})")
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server; see `S3Server.environment` for how to point boto3 at it."""
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3_root(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A fresh prefix of a real bucket, `s3://...`, with boto3 configured for it in this process."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in s3.environment().items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{BUCKET}/{uuid4().hex[:12]}"
