@@ -36,10 +36,12 @@ def main(program: str, about: str, modules: Mapping[str, str], argv: Sequence[st
             name, help=summary, description=command.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         command.arguments(child)
-        child.set_defaults(run=command.run)
+        child.set_defaults(function=command.run)
     args = parser.parse_args(argv)
+    # TensorFlow's own notices (no GPU driver found, ...) are not for the user of a command.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        code = int(args.run(args))
+        code = int(args.function(args))
         sys.stdout.flush()
         return code
     except UserError as error:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -14,13 +16,25 @@ from job.order import PADDING, Indices, Order
 from job.preprocess import rescale
 from job.scan import Scan
 
+_AHEAD = 2
+"""Batches made ready while one is in use."""
+
+
+class Batch(NamedTuple):
+    """One worker's part of a global batch, the same size b for every worker."""
+
+    images: tf.Tensor
+    """float32 [b, 224, 224, 3] in [0, 1]."""
+    labels: tf.Tensor
+    """float32 [b, 1], 0 or 1."""
+    weights: tf.Tensor
+    """float32 [b], 0 where a place is padding."""
+    seeds: tf.Tensor
+    """int32 [b, 2], a random seed for each scan in this epoch."""
+
 
 class Batches:
-    """One worker's batches of `scans` (of all workers), each the same local size for every worker.
-
-    A batch is `images` float32 [b, 224, 224, 3] in [0, 1]; `labels` float32 [b, 1]; `weights` float32 [b], 0 where a
-    place is padding; `seeds` int32 [b, 2], a random seed for each scan in this epoch.
-    """
+    """One worker's batches of `scans` (which are those of all workers)."""
 
     def __init__(self, scans: Sequence[Scan], cache: Cache, order: Order, worker: int = 0, workers: int = 1) -> None:
         if order.n != len(scans):
@@ -38,26 +52,17 @@ class Batches:
         """Scans in the global batch of a step, padding not counted."""
         return min(self.order.batch_size, self.order.n - step * self.order.batch_size)
 
-    def epochs(self, first: int, last: int, first_step: int = 0) -> tf.data.Dataset:
-        """All batches from `first_step` of epoch `first` to the end of epoch `last` - 1, the next ones made ready
-        while one is in use."""
+    def epochs(self, first: int, last: int, first_step: int = 0) -> Iterator[Batch]:
+        """All batches from `first_step` of epoch `first` to the end of epoch `last` - 1, made ready in a thread."""
+        return _ahead(self._epochs(first, last, first_step))
 
-        def generate() -> Iterator[tuple[Any, ...]]:
-            for epoch in range(first, last):
-                steps = self.order.share(epoch, self._worker, self._workers, first_step if epoch == first else 0)
-                for indices in steps:
-                    yield self._batch(epoch, indices)
+    def _epochs(self, first: int, last: int, first_step: int) -> Iterator[Batch]:
+        for epoch in range(first, last):
+            start = first_step if epoch == first else 0
+            for indices in self.order.share(epoch, self._worker, self._workers, start):
+                yield self._batch(epoch, indices)
 
-        spec = (
-            tf.TensorSpec((None, SIDE, SIDE, 3), tf.uint8),
-            tf.TensorSpec((None, 1), tf.float32),
-            tf.TensorSpec((None,), tf.float32),
-            tf.TensorSpec((None, 2), tf.int32),
-        )
-        dataset = tf.data.Dataset.from_generator(generate, output_signature=spec)
-        return dataset.map(lambda pixels, *rest: (rescale(pixels), *rest)).prefetch(2)
-
-    def _batch(self, epoch: int, indices: Indices) -> tuple[Any, ...]:
+    def _batch(self, epoch: int, indices: Indices) -> Batch:
         real = indices != PADDING
         pixels = np.zeros((len(indices), SIDE, SIDE, 3), np.uint8)
         labels = np.zeros((len(indices), 1), np.float32)
@@ -65,4 +70,43 @@ class Batches:
         pixels[real] = self._cache.read(scans)
         labels[real, 0] = [scan.label for scan in scans]
         seeds = np.stack([np.full_like(indices, epoch * (1 << 16) + self.order.seed % (1 << 16)), indices], axis=1)
-        return pixels, labels, real.astype(np.float32), seeds.astype(np.int32)
+        return Batch(
+            rescale(tf.constant(pixels)),
+            tf.constant(labels),
+            tf.constant(real, tf.float32),
+            tf.constant(seeds, tf.int32),
+        )
+
+
+def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches, with the next ones made in a thread. An exception there is raised here."""
+    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(_AHEAD)
+    stop = threading.Event()
+
+    def put(item: Batch | BaseException | None) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def produce() -> None:
+        try:
+            for batch in batches:
+                if not put(batch):
+                    return
+            put(None)
+        except BaseException as error:  # whatever it is, it belongs to the consumer
+            put(error)
+
+    thread = threading.Thread(target=produce, name="batches", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()

@@ -23,6 +23,8 @@ METRICS = "metrics.jsonl"
 EVALUATION = "evaluation.json"
 EXPORTED = "exported.json"
 """The version this run has become, so that a run that goes on does not export twice."""
+REFUSED = "refused"
+"""Holds the version that the quality gate kept from being published."""
 REPORT = "report.html"
 SUMMARY = "summary.json"
 """Written last: a run that has it is finished."""
@@ -57,13 +59,13 @@ def metrics(run: Storage) -> list[dict[str, float]]:
 def claim(run: Storage, wanted: Settings) -> None:
     """Writes the settings of a new run, or makes sure that those of an unfinished one are still the same.
 
-    Where and on how many workers it runs may change; what decides the result may not.
+    Where and on how many workers it runs may change; what decides the result may not, once there is a manifest.
 
     Raises:
         UsageError: the run exists with other settings.
     """
     found = _read(run, CONFIG)
-    if found is not None:
+    if found is not None and _read(run, MANIFEST) is not None:
         before, now = settings.from_yaml(found, f"{run.url}/{CONFIG}").to_dict(), wanted.to_dict()
         for section in ("data", "model", "training"):
             for key, value in now[section].items():

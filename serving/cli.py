@@ -4,7 +4,10 @@ from collections.abc import Sequence
 
 from job import console
 
-COMMANDS: dict[str, str] = {}
+COMMANDS = {
+    "run": "serving.commands.run",
+    "predict": "serving.commands.predict",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

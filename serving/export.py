@@ -103,15 +103,14 @@ def _module(model: Any) -> tf.Module:
         images = tf.cond(count > 0, lambda: images, lambda: tf.zeros((1, SIDE, SIDE, 3)))
         return {OUTPUT: tf.squeeze(tf.cast(model(images), tf.float32), axis=1)[:count]}
 
-    @tf.function(input_signature=[pixels])
     def serving_default(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return probability(tf.ensure_shape(images, pixels.shape))
 
-    @tf.function(input_signature=[encoded])
     def predict_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         return probability(preprocess(image_bytes))
 
-    module.serving_default, module.predict_bytes = serving_default, predict_bytes
+    module.serving_default = tf.function(serving_default, input_signature=[pixels])
+    module.predict_bytes = tf.function(predict_bytes, input_signature=[encoded])
     return module
 
 

@@ -78,13 +78,18 @@ class _Call:
         given = tf.as_dtype(value.dtype)
         if given != dtype:
             position = self.inputs.index(name)
-            raise ValueError(f"Expects arg[{position}] to be {dtype.name} but {given.name} is provided")
+            raise ValueError(f"Expects arg[{position}] to be {type_name(dtype)} but {type_name(given)} is provided")
         if not shape.is_compatible_with(value.shape):
-            said = ",".join("?" if side is None else str(side) for side in shape)
-            raise ValueError(
-                f"Shape of tensor {name} [{','.join(map(str, value.shape))}] is not compatible with expected shape [{said}]"
-            )
+            said = f"[{','.join('?' if side is None else str(side) for side in shape)}]"
+            got = f"[{','.join(map(str, value.shape))}]"
+            raise ValueError(f"Shape of tensor {name} {got} is not compatible with expected shape {said}")
         return value
+
+
+def type_name(dtype: Any) -> str:
+    """TensorFlow's own name for a type in its messages: `float`, where Python says `float32`."""
+    name = str(tf.as_dtype(dtype).name)
+    return {"float32": "float", "float64": "double"}.get(name, name)
 
 
 def load_version(folder: Path) -> tuple[Model, VersionInfo]:

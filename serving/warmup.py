@@ -70,7 +70,8 @@ def _draw(rng: np.random.Generator, width: int, height: int) -> Array:
     for _ in range(rng.integers(0, 4)):
         centre = rng.uniform(-0.5, 0.5, 2)
         body += rng.uniform(40, 120) * np.exp(-((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / 0.02)
-    return np.clip(body + rng.normal(0, 6, body.shape), 0, 255).astype(np.uint8)
+    pixels: Array = np.clip(body + rng.normal(0, 6, body.shape), 0, 255).astype(np.uint8)
+    return pixels
 
 
 def _encode(pixels: Array, mode: str, form: str) -> bytes:

@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 
 from tests.s3_server import BUCKET, S3Server, s3_server
+from tests.serving_support import NAME, Server, export
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -19,6 +20,30 @@ def covid_ct() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real scans are not on this machine ({folder})")
     return folder
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one exported version of a tiny model, labelled stable."""
+    root = tmp_path_factory.mktemp("models")
+    assert export(root) == 1
+    (root / NAME / "labels.json").write_text('{"stable": 1}')
+    return root
+
+
+@pytest.fixture(scope="session")
+def server(models: Path) -> Iterator[Server]:
+    """A server of `models`, over REST and gRPC."""
+    with Server(models) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def scans() -> dict[str, bytes]:
+    """Small drawn scans as encoded files, by name: L, RGB, RGBA and palette PNG, L and RGB JPEG."""
+    from serving.warmup import drawn_scans
+
+    return drawn_scans()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,60 @@
+"""A finished run's report, with its network at hand: what needs TensorFlow, so that the pages do not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from job import run as files
+from job.cache import Cache
+from job.gradcam import grad_cam, similarity
+from job.model import Classifier
+from job.report.page import Explained, Picture, report_html, worst_mistakes
+from job.report.pictures import encode, overlay
+from job.report.run import Run
+from job.settings import Settings
+from job.storage import Storage, open_storage
+
+RANDOM_NETWORKS = 3
+"""Networks with random weights that the maps are compared with."""
+
+
+def build_report(
+    settings: Settings,
+    folder: Storage,
+    name: str,
+    model: Classifier,
+    evaluation: Mapping[str, Any],
+    summary: Mapping[str, Any],
+) -> str:
+    """The HTML of a run whose folder has its manifest and metrics."""
+    manifest = files.manifest(folder) or []
+    run = Run(name, settings.to_dict(), manifest, files.metrics(folder), evaluation, summary)
+    return report_html(run, explain(run, settings, model))
+
+
+def explain(run: Run, settings: Settings, model: Classifier) -> Explained:
+    """The worst mistakes as the network sees them, with Grad-CAM for the class that it called, and how much the maps
+    are like those of the same network with random weights."""
+    wrong = worst_mistakes(run)
+    if not wrong:
+        return Explained({}, None)
+    scans = [scan for scan, _ in wrong]
+    cache = Cache(open_storage(settings.data.root))
+    cache.fill(scans, settings.cluster.cpus_per_worker)
+    pixels = cache.read(scans)
+    images = pixels.astype(np.float32) / np.float32(255)
+    called = np.array([probability >= run.evaluation["threshold"] for _, probability in wrong])
+    maps = grad_cam(model, images, called)
+    # Seeds that the run's own network does not start from.
+    others = [
+        grad_cam(Classifier(settings.model, precision=settings.training.precision, seed=seed), images, called)
+        for seed in range(settings.training.seed + 1, settings.training.seed + 1 + RANDOM_NETWORKS)
+    ]
+    pictures = {
+        scan.path: Picture(encode(seen), encode(overlay(seen, heat)))
+        for scan, seen, heat in zip(scans, pixels, maps, strict=True)
+    }
+    return Explained(pictures, similarity(np.concatenate([maps] * RANDOM_NETWORKS), np.concatenate(others)))

@@ -1,0 +1,176 @@
+"""Pieces of a page: escaped text, tables, figures, and the one style sheet (light, dark, narrow, printed)."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from job.metrics import Figure
+
+
+def page(title: str, body: str) -> str:
+    """A whole HTML document that loads nothing from elsewhere."""
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        # What a data set's file names may hold is escaped; this keeps it from mattering if it were not.
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
+        "style-src 'unsafe-inline'\">\n"
+        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n"
+        "</body>\n</html>\n"
+    )
+
+
+def section(title: str, *parts: str, key: str) -> str:
+    """A part of the page under a heading; `key` is what links name it by."""
+    return f'<section aria-labelledby="{key}">\n<h2 id="{key}">{escape(title)}</h2>\n{"".join(parts)}\n</section>'
+
+
+def paragraph(text: str, kind: str = "") -> str:
+    """Plain text as a paragraph."""
+    return f"<p{_class(kind)}>{escape(text)}</p>"
+
+
+def table(
+    caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: bool = True, raw: bool = False
+) -> str:
+    """A table whose first column names the row. Cells are escaped unless `raw`; a wide one scrolls by itself."""
+    shown = (lambda cell: cell) if raw else escape
+    headings = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+    lines = "".join(
+        f'<tr><th scope="row">{shown(first)}</th>{"".join(f"<td>{shown(cell)}</td>" for cell in rest)}</tr>'
+        for first, *rest in rows
+    )
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption, quote=True)}">'
+        f"<table{_class('numbers' if numbers else '')}><caption>{escape(caption)}</caption>"
+        f"<thead><tr>{headings}</tr></thead><tbody>{lines}</tbody></table></div>"
+    )
+
+
+def figure(content: str, caption: str, kind: str = "") -> str:
+    """A chart or picture (HTML) with its caption (text)."""
+    return f"<figure{_class(kind)}>{content}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def grid(parts: Iterable[str], kind: str = "charts") -> str:
+    """Figures side by side, as many as the width allows."""
+    return f'<div class="{kind}">{"".join(parts)}</div>'
+
+
+def picture(data: bytes, alt: str) -> str:
+    """An image within the page, from PNG or JPEG bytes."""
+    kind = "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
+    encoded = base64.b64encode(data).decode("ascii")
+    return f'<img src="data:{kind};base64,{encoded}" alt="{escape(alt, quote=True)}">'
+
+
+def definition(values: Mapping[str, Any]) -> str:
+    """Nested plain values as a list of names and values."""
+    items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(_plain(value))}</dd>" for name, value in _flat(values))
+    return f'<dl class="values">{items}</dl>'
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A figure for reading; what is not defined says so."""
+    return "n/a" if value is None else f"{value:.{digits}f}"
+
+
+def interval(found: Figure | Mapping[str, Any]) -> str:
+    """The two ends of a figure's 95% interval, for reading."""
+    if found["low"] is None or found["high"] is None:
+        return "n/a"
+    return f"{found['low']:.3f} to {found['high']:.3f}"
+
+
+def with_interval(found: Figure | Mapping[str, Any]) -> str:
+    """A figure with its interval, for reading: `0.712 (0.634 to 0.787)`."""
+    return number(found["value"]) if found["low"] is None else f"{number(found['value'])} ({interval(found)})"
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ", ".join(map(_plain, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _class(kind: str) -> str:
+    return f' class="{kind}"' if kind else ""
+
+
+_STYLE = """
+:root { --ink: #1b1f24; --soft: #57606a; --paper: #ffffff; --sheet: #f6f8fa; --rule: #d0d7de; --link: #0550ae;
+  --s0: #0a5ea8; --s1: #b3470b; --s2: #1a7f37; --s3: #8250df; --s4: #6e5a00; --warn: #fff4dc; --warn-rule: #9a6700; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --soft: #a3adb8; --paper: #0d1117; --sheet: #161b22;
+  --rule: #3d444d; --link: #79b8ff; --s0: #6cb6ff; --s1: #ffa657; --s2: #57d364; --s3: #d2a8ff; --s4: #e3c64a;
+  --warn: #2b2211; --warn-rule: #d4a72c; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
+main { max-width: 72rem; margin: 0 auto; padding: 1.25rem clamp(0.9rem, 4vw, 2.5rem) 4rem; }
+h1 { font-size: 1.7rem; line-height: 1.2; margin: 0.5rem 0; overflow-wrap: anywhere; }
+h2 { font-size: 1.25rem; margin: 2.5rem 0 0.5rem; padding-bottom: 0.25rem; border-bottom: 1px solid var(--rule); }
+h3 { font-size: 1rem; margin: 1.5rem 0 0.25rem; }
+p { max-width: 46rem; margin: 0.5rem 0; }
+a { color: var(--link); }
+.soft, figcaption, caption, .chart text { color: var(--soft); }
+.verdict { font-size: 1.1rem; background: var(--sheet); border-left: 4px solid var(--s0); padding: 0.75rem 1rem;
+  max-width: none; }
+.verdict.warn { background: var(--warn); border-left-color: var(--warn-rule); }
+nav ul { display: flex; flex-wrap: wrap; gap: 0.25rem 1rem; padding: 0; list-style: none; }
+nav a { display: inline-block; padding: 0.3rem 0; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: 1rem 1.5rem; }
+.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 16rem), 1fr)); gap: 1rem; }
+figure { margin: 0.75rem 0; min-width: 0; break-inside: avoid; }
+figcaption { font-size: 0.875rem; overflow-wrap: anywhere; }
+.pictures figure { background: var(--sheet); border: 1px solid var(--rule); border-radius: 6px; padding: 0.6rem; }
+.pair { display: flex; gap: 0.4rem; margin-bottom: 0.4rem; }
+.pair img { flex: 1 1 0; min-width: 0; max-width: 100%; width: 100%; height: auto; background: #000;
+  aspect-ratio: 1; object-fit: contain; }
+.scroll { overflow-x: auto; margin: 0.75rem 0; }
+table { border-collapse: collapse; font-size: 0.95rem; }
+caption { text-align: left; padding-bottom: 0.3rem; font-size: 0.875rem; }
+th, td { text-align: left; padding: 0.3rem 0.8rem 0.3rem 0; border-bottom: 1px solid var(--rule);
+  vertical-align: top; }
+th { font-weight: 600; }
+.numbers td { font-variant-numeric: tabular-nums; white-space: nowrap; }
+.values { display: grid; grid-template-columns: minmax(8rem, max-content) minmax(0, 1fr); gap: 0.1rem 1.25rem;
+  font-size: 0.9rem; margin: 0.5rem 0; }
+.values dt { color: var(--soft); overflow-wrap: anywhere; } .values dd { margin: 0; overflow-wrap: anywhere; }
+.chart { display: block; width: 100%; max-width: 30rem; height: auto; }
+.chart text { font: 12px system-ui, sans-serif; fill: var(--soft); }
+line.grid { stroke: var(--rule); stroke-width: 0.6; }
+.line { fill: none; stroke-width: 2; stroke-linejoin: round; }
+.band { opacity: 0.18; stroke: none; }
+.chance { fill: none; stroke: var(--soft); stroke-width: 1; stroke-dasharray: 3 3; }
+.axis { stroke: var(--rule); stroke-width: 2; } .span { stroke-width: 4; opacity: 0.55; }
+.whisker { stroke-width: 1.5; }
+.bar { width: 10rem; height: 0.9rem; vertical-align: middle; }
+.line.s0, .span.s0, .whisker.s0 { stroke: var(--s0); } .band.s0, .dot.s0 { fill: var(--s0); }
+.line.s1 { stroke: var(--s1); } .band.s1, .dot.s1 { fill: var(--s1); }
+.line.s2 { stroke: var(--s2); } .band.s2, .dot.s2 { fill: var(--s2); }
+.line.s3 { stroke: var(--s3); } .band.s3, .dot.s3 { fill: var(--s3); }
+.line.s4 { stroke: var(--s4); } .band.s4, .dot.s4 { fill: var(--s4); }
+.legend { display: flex; flex-wrap: wrap; gap: 0.2rem 1.1rem; list-style: none; padding: 0; margin: 0.2rem 0;
+  font-size: 0.875rem; }
+.legend svg { width: 28px; height: 10px; margin-right: 0.4rem; vertical-align: middle; }
+.matrix td { text-align: center; min-width: 5.5rem; padding: 0.6rem; border: 1px solid var(--rule); }
+details { margin: 0.75rem 0; } summary { cursor: pointer; font-weight: 600; padding: 0.3rem 0; }
+:focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
+@media print { :root { --ink: #000; --soft: #444; --paper: #fff; --sheet: #f6f6f6; --rule: #bbb; --s0: #0a5ea8;
+    --s1: #b3470b; --s2: #1a7f37; --s3: #8250df; --s4: #6e5a00; --warn: #fff4dc; --warn-rule: #9a6700; }
+  body { font-size: 10.5pt; } main { max-width: none; padding: 0; } nav { display: none; }
+  section, figure, tr { break-inside: avoid-page; } h2 { break-after: avoid; } .scroll { overflow: visible; } }
+"""
