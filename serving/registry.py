@@ -57,7 +57,7 @@ def publish(source: str, target: str) -> tuple[int, bool]:
             f"{source}: no complete version is there; publish a folder that an export has written"
         ) from error
     if "saved_model.pb" not in files:
-        raise UserError(f"{source}: holds no saved_model.pb; publish a folder that an export has written")
+        raise UserError(f"{source}: holds no saved_model.pb; publish what an export has written")
     registry.sweep(older_than=_A_DAY)
     there = versions(registry)
     for number in reversed(there):

@@ -1,8 +1,9 @@
 """bring versions to the folder that a server watches
 
-Each version is verified, loaded and asked its warm-up requests before it appears; one that fails is said and left out,
-and what is there stays. The newest --keep versions are fetched, and every labelled one; labels follow once their version
-is there. With --watch this goes on until SIGTERM, which ends it at once: what is half done is taken up by the next pull.
+Each version is verified, loaded and asked its warm-up requests before it appears; one that fails is said and left
+out, and what is there stays. The newest --keep versions are fetched, and every labelled one; labels follow once their
+version is there. With --watch this goes on until SIGTERM, which ends it at once: what is half done is taken up by the
+next pull.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=2,
         metavar="K",
-        help="newest versions that stay, beside labelled and served ones (2)",
+        help="newest versions to have, beside labelled and served ones (2)",
     )
     parser.add_argument("--server", metavar="URL", help="REST address of the server: what it has loaded is not removed")
     parser.add_argument(
