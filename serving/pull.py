@@ -161,7 +161,7 @@ class Puller:
         if self._plan.server is None:
             return None
         try:
-            with RestClient(self._plan.server, name=self._name, timeout=5) as client:
+            with RestClient(self._plan.server, name=self._name, timeout=2) as client:
                 states = client.status()
         except ClientError as error:
             # The server is there and does not know the model yet.

@@ -57,7 +57,7 @@ def require_loaded(server: str, name: str, version: int) -> None:
     """Raises `UserError` unless the server at that REST address has loaded the version."""
     from serving.client import RestClient
 
-    with RestClient(server, name=name, timeout=10) as client:
+    with RestClient(server, name=name, timeout=5) as client:
         states = client.status()
     if states.get(version) != "AVAILABLE":
         loaded = ", ".join(str(number) for number, state in sorted(states.items()) if state == "AVAILABLE") or "none"
