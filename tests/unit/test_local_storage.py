@@ -1,0 +1,395 @@
+"""A folder as storage: whole or not at all, whatever happens in between; and what it makes of odd folders."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+import job.local
+from job.errors import UserError
+from job.files import ahead, safe_path
+from job.storage import DamagedBundle, LocalStorage, read_many
+
+
+class Killed(BaseException):
+    """The process ends here: no handler and no cleaning up runs."""
+
+
+@contextmanager
+def killed_at(step: int) -> Iterator[None]:
+    """The `step`-th system call that changes the disk's state is the last one that is reached."""
+    left = [step]
+    originals: list[tuple[Any, str, Callable[..., Any]]] = [
+        (holder, name, getattr(holder, name))
+        for holder, name in ((os, "fsync"), (Path, "rename"), (Path, "replace"), (Path, "unlink"), (shutil, "rmtree"))
+    ]
+
+    def wrapped(original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            if left[0] <= 0:
+                raise Killed
+            left[0] -= 1
+            return original(*args, **options)
+
+        return call
+
+    for holder, name, original in originals:
+        setattr(holder, name, wrapped(original))
+    try:
+        yield
+    finally:
+        for holder, name, original in originals:
+            setattr(holder, name, original)
+
+
+PATHS = st.sampled_from(["a", "a.b", "d/x", "d/y", "d/e/z", "ä ß%0", "e"])
+CONTENTS = st.binary(max_size=40)
+BUNDLES = st.sampled_from(["m/1", "m/2", "m/10", "n/1"])
+STEPS = st.integers(0, 12)
+
+
+class Machine(RuleBasedStateMachine):
+    """Files and bundles beside a dictionary that says what must be there, with kills in between."""
+
+    @initialize()
+    def start(self) -> None:
+        """An empty folder."""
+        self.root = Path(job.local.tempfile.mkdtemp())
+        self.storage = LocalStorage(self.root / "files")
+        self.archive = LocalStorage(self.root / "bundles")
+        for each in ("files", "bundles"):
+            (self.root / each).mkdir()
+        self.files: dict[str, bytes] = {}
+        self.held: dict[str, dict[str, bytes]] = {}
+
+    def teardown(self) -> None:
+        """Removes the folder."""
+        shutil.rmtree(self.root)
+
+    @rule(path=PATHS, data=CONTENTS)
+    def write(self, path: str, data: bytes) -> None:
+        """Replaces a file."""
+        self.storage.write(path, data)
+        self.files[path] = data
+
+    @rule(path=PATHS, data=CONTENTS, step=STEPS)
+    def write_and_die(self, path: str, data: bytes, step: int) -> None:
+        """The old content or the new one is there afterwards."""
+        try:
+            with killed_at(step):
+                self.storage.write(path, data)
+        except Killed:
+            try:
+                there = self.storage.read(path)
+            except FileNotFoundError:
+                assert path not in self.files
+                return
+            assert there in (data, self.files.get(path))
+            self.files[path] = there
+        else:
+            self.files[path] = data
+
+    @rule(prefix=st.sampled_from(["a", "d", "d/e", "d/x", "none"]))
+    def delete(self, prefix: str) -> None:
+        """Removes a file or a folder."""
+        self.storage.delete(prefix)
+        self.files = {p: d for p, d in self.files.items() if p != prefix and not p.startswith(f"{prefix}/")}
+
+    @rule(name=BUNDLES, files=st.dictionaries(st.sampled_from(["x", "v/y", "v/z"]), CONTENTS, max_size=3), step=STEPS)
+    def write_bundle_and_die(self, name: str, files: dict[str, bytes], step: int) -> None:
+        """Whole or not there; never another one's content."""
+        try:
+            with killed_at(step):
+                won = self.archive.write_bundle(name, files)
+        except Killed:
+            folder, _, last = name.partition("/")
+            won = name not in self.held and last in self.archive.bundles(folder)
+        assert won == (won and name not in self.held)
+        if won:
+            self.held[name] = files
+
+    @rule(name=BUNDLES, step=STEPS)
+    def delete_bundle_and_die(self, name: str, step: int) -> None:
+        """Whole or gone."""
+        try:
+            with killed_at(step):
+                self.archive.delete(name)
+        except Killed:
+            folder, _, last = name.partition("/")
+            if last in self.archive.bundles(folder):
+                return
+        self.held.pop(name, None)
+
+    @rule()
+    def sweep(self) -> None:
+        """What the dead left goes, and nothing else."""
+        for each in (self.storage, self.archive):
+            each.sweep()
+        assert not list(self.root.rglob(".incomplete-*"))
+
+    @invariant()
+    def readers_see_what_was_written(self) -> None:
+        """At any moment."""
+        if not hasattr(self, "root"):
+            return
+        entries = list(self.storage.entries())
+        assert [entry.path for entry in entries] == sorted(self.files)
+        assert (
+            dict(zip(sorted(self.files), (d for _, d in read_many(self.storage, entries, 2)), strict=True))
+            == self.files
+        )
+        for top in ("m", "n"):
+            assert self.archive.bundles(top) == sorted(n[2:] for n in self.held if n.startswith(top))
+        for name, files in self.held.items():
+            assert self.archive.read_bundle(name) == files
+
+
+TestLocalStorage = Machine.TestCase
+TestLocalStorage.settings = settings(
+    max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+)
+
+
+@given(path=st.text(alphabet="ab./\\\0%", max_size=12))
+def test_a_path_is_safe_only_if_it_names_one_file_below_the_root(path: str):
+    try:
+        safe_path(path)
+    except UserError:
+        return
+    root = Path("/root/of/storage")
+    assert os.path.normpath(root / path) == f"{root}/{path}"
+    assert "\\" not in path
+
+
+def test_a_bundle_written_by_a_process_that_is_killed_is_whole_or_not_there(tmp_path: Path):
+    """Real processes, killed at random moments of their work; readers look all the time."""
+    program = (
+        "import sys; from job.local import LocalStorage\n"
+        "storage = LocalStorage(sys.argv[1]); print(flush=True)\n"
+        "files = {f'f{i}': bytes([i]) * 20000 for i in range(5)}\n"
+        "for n in range(10**6): storage.write_bundle(f'{sys.argv[2]}-{n}', files)"
+    )
+    storage, chance, seen = LocalStorage(tmp_path / "b"), random.Random(0), 0
+    for attempt in range(12):
+        command = [sys.executable, "-c", program, str(tmp_path / "b"), str(attempt)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            assert process.stdout
+            process.stdout.readline()
+            time.sleep(chance.uniform(0, 0.08))
+            process.send_signal(signal.SIGKILL)
+        for name in storage.bundles():
+            assert storage.read_bundle(name) == {f"f{i}": bytes([i]) * 20000 for i in range(5)}
+            seen += 1
+    assert seen, "no process lived long enough to write anything"
+    storage.sweep()
+    assert not list(tmp_path.rglob(".incomplete-*"))
+
+
+def test_a_file_that_does_not_fit_leaves_the_old_one(tmp_path: Path):
+    """The limit is the process's (RLIMIT_FSIZE), since a test cannot fill a disk; the error is as real."""
+    program = (
+        "import resource, signal, sys; from job.errors import UserError; from job.local import LocalStorage\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
+        "storage = LocalStorage(sys.argv[1])\n"
+        "for use in (lambda: storage.write('f', bytes(9000)), lambda: storage.write_bundle('b', {'f': bytes(9000)})):\n"
+        "    try: use()\n"
+        "    except UserError as error: print(error)\n"
+    )
+    storage = LocalStorage(tmp_path)
+    storage.write("f", b"old")
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        f"{tmp_path / 'f'}: cannot be written: File too large",
+        f"{tmp_path / 'b'}: cannot be written: File too large",
+    ]
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"f": b"old"}
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 5000
+
+
+def test_writers_of_one_file_in_many_threads_leave_one_whole_content(tmp_path: Path):
+    storage = LocalStorage(tmp_path)
+    threads = [threading.Thread(target=lambda n=n: storage.write("f", bytes([n]) * 50_000)) for n in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    content = storage.read("f")
+    assert len(content) == 50_000
+    assert len(set(content)) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
+
+
+def test_names_as_long_as_the_file_system_allows(tmp_path: Path):
+    storage = LocalStorage(tmp_path)
+    storage.write("n" * 255, b"1")
+    storage.write_bundle("b" * 255, {"f" * 255: b"2"})
+    assert storage.read_bundle("b" * 255) == {"f" * 255: b"2"}
+    storage.delete("b" * 255)
+    assert [entry.path for entry in storage.entries()] == ["n" * 255]
+
+
+def test_links_are_followed(tmp_path: Path):
+    (tmp_path / "elsewhere" / "CT_COVID").mkdir(parents=True)
+    (tmp_path / "elsewhere/CT_COVID/a.png").write_bytes(b"1")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/CT_COVID").symlink_to(tmp_path / "elsewhere/CT_COVID")
+    storage = LocalStorage(tmp_path / "data")
+    assert [(entry.path, entry.size) for entry in storage.entries()] == [("CT_COVID/a.png", 1)]
+    assert [entry.path for entry in storage.entries("CT_COVID")] == ["CT_COVID/a.png"]
+
+
+def dangling(folder: Path) -> None:
+    (folder / "x").symlink_to(folder / "nowhere")
+
+
+def endless(folder: Path) -> None:
+    (folder / "x").symlink_to(folder)
+
+
+def pipe(folder: Path) -> None:
+    os.mkfifo(folder / "x")
+
+
+def undecodable(folder: Path) -> None:
+    (folder / os.fsdecode(b"x\xff")).write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (dangling, "a link that leads nowhere"),
+        (endless, "cannot be l"),  # listed or looked at: the system decides where it loses patience
+        (pipe, "neither a file nor a folder"),
+        (undecodable, "the name is not UTF-8"),
+    ],
+)
+def test_what_cannot_be_read_is_named_not_dropped(tmp_path: Path, make: Callable[[Path], None], said: str):
+    make(tmp_path)
+    with pytest.raises(UserError, match=said) as caught:
+        list(LocalStorage(tmp_path).entries())
+    assert "x" in str(caught.value).removeprefix(str(tmp_path))
+
+
+@pytest.mark.parametrize("make", [lambda _: None, lambda path: path.write_bytes(b"")])
+def test_a_root_that_is_no_folder_is_said(tmp_path: Path, make: Callable[[Path], None]):
+    make(tmp_path / "data")
+    with pytest.raises(UserError, match=f"^{tmp_path / 'data'}: (no such folder|not a folder)$"):
+        list(LocalStorage(tmp_path / "data").entries())
+
+
+def test_a_folder_that_is_no_bundle_is_not_replaced_by_one(tmp_path: Path):
+    storage = LocalStorage(tmp_path)
+    storage.write("b/own", b"somebody's")
+    storage.write("c", b"somebody's")
+    assert not storage.write_bundle("b", {"f": b""})
+    assert not storage.write_bundle("c", {"f": b""})
+    assert storage.read("b/own") == storage.read("c") == b"somebody's"
+
+
+def test_a_bundle_may_fill_an_empty_folder(tmp_path: Path):
+    storage = LocalStorage(tmp_path)
+    storage.write_bundle("b", {"f": b"1"})
+    (tmp_path / "into").mkdir()
+    storage.read_bundle("b", tmp_path / "into")
+    assert (tmp_path / "into/f").read_bytes() == b"1"
+
+
+def test_two_downloads_to_one_folder_do_not_disturb_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    storage = LocalStorage(tmp_path / "from")
+    files = {f"f{index}": bytes([index]) * 1000 for index in range(8)}
+    storage.write_bundle("b", files)
+    original = job.local._write_synced
+
+    def slowly(path: Path, content: bytes | Path) -> Any:
+        time.sleep(0.01)
+        return original(path, content)
+
+    monkeypatch.setattr(job.local, "_write_synced", slowly)
+    failed: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            storage.read_bundle("b", tmp_path / "to" / "b")
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert LocalStorage(tmp_path / "to").read_bundle("b") == files
+    assert [path.name for path in (tmp_path / "to").iterdir()] == ["b"]
+
+
+def test_a_bundle_cannot_bring_its_own_manifest(tmp_path: Path):
+    with pytest.raises(ValueError, match="written by the storage"):
+        LocalStorage(tmp_path).write_bundle("b", {"MANIFEST.json": b"{}"})
+
+
+def test_any_changed_byte_of_a_bundle_is_found(tmp_path: Path):
+    storage = LocalStorage(tmp_path)
+    storage.write_bundle("b", {"f": bytes(64), "g": b"1"})
+    manifest = (tmp_path / "b/MANIFEST.json").read_bytes()
+    for name in ("f", "MANIFEST.json"):
+        content = (tmp_path / "b" / name).read_bytes()
+        for at in range(0, len(content), 7):
+            changed = bytearray(content)
+            changed[at] ^= 0x10
+            (tmp_path / "b" / name).write_bytes(changed)
+            try:
+                found = storage.read_bundle("b")
+            except DamagedBundle:
+                continue
+            # A manifest may change in its white space only.
+            assert name == "MANIFEST.json"
+            assert found == {"f": bytes(64), "g": b"1"}
+        (tmp_path / "b" / name).write_bytes(content)
+    assert (tmp_path / "b/MANIFEST.json").read_bytes() == manifest
+
+
+def test_reading_ahead_is_bounded_ordered_and_stops():
+    begun: list[int] = []
+
+    def work(item: int) -> int:
+        begun.append(item)
+        return item * 2
+
+    results = ahead(work, iter(range(10**9)), threads=3)
+    assert [next(results) for _ in range(5)] == [(item, item * 2) for item in range(5)]
+    time.sleep(0.05)
+    assert len(begun) <= 5 + 2 * 3
+    results.close()
+    count = len(begun)
+    time.sleep(0.05)
+    assert len(begun) == count
+
+
+def test_an_error_while_reading_ahead_comes_at_its_place():
+    def work(item: int) -> int:
+        if item == 3:
+            raise UserError("item 3")
+        return item
+
+    results = ahead(work, range(10), threads=4)
+    assert [next(results)[0] for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(UserError, match="item 3"):
+        next(results)
