@@ -29,7 +29,7 @@ class Patience:
 
     connect: float = 5.0
     """For a connection."""
-    silence: float = 20.0
+    silence: float = 30.0
     """Without a byte."""
     body: float = 30.0
     """For a content, on top of its size divided by `rate`."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from job.errors import UserError
@@ -39,12 +41,13 @@ class Checker:
             raise UserError(f"{folder}: its warm-up check was not done after {_SECONDS} s") from error
         finally:
             self.stop()
+            self._process.wait()
         if self._process.returncode:
             last = (said.strip().splitlines() or [f"the check ended with {self._process.returncode}"])[-1]
             raise UserError(last.partition("serving check: ")[2] or last)
 
     def stop(self) -> None:
-        """Ends the check that is under way, if one is."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
+        """Ends the check that is under way, if one is; may be called by a signal handler."""
+        if self._process is not None and self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGKILL)

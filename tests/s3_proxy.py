@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from typing import Self
 from urllib.parse import unquote, urlsplit
@@ -103,6 +104,8 @@ class Proxy:
     fault: Callable[[Request], Fault | None] = lambda _: None
     requests: list[Request] = field(default_factory=list)
     """All that came, in order."""
+    tls: ssl.SSLContext | None = None
+    """To be spoken to over HTTPS."""
     endpoint: str = ""
 
     def __enter__(self) -> Self:
@@ -123,8 +126,8 @@ class Proxy:
 
     def _run(self, started: threading.Event) -> None:
         asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
-        self.endpoint = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self.tls))
+        self.endpoint = f"http{'s' if self.tls else ''}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         started.set()
         self._loop.run_forever()
         server.close()
@@ -143,7 +146,10 @@ class Proxy:
                 if "expect" in headers:
                     writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                     head = re.sub(rb"(?im)^expect:.*\r\n", b"", head)
-                body = await reader.readexactly(int(headers.get("content-length", 0)))
+                if "chunked" in headers.get("transfer-encoding", ""):
+                    body = b"".join([piece async for piece in _raw_chunks(reader)])
+                else:
+                    body = await reader.readexactly(int(headers.get("content-length", 0)))
                 request = Request(method, target, headers)
                 self.requests.append(request)
                 fault = self.fault(request) or Fault()
@@ -197,13 +203,22 @@ async def _read_answer(reader: asyncio.StreamReader, method: str) -> Answer:
         return Answer(int(status), head, b"")
     if "chunked" not in headers.get("transfer-encoding", ""):
         return Answer(int(status), head, await reader.readexactly(int(headers.get("content-length", 0))))
-    body = b""
-    while size := int((await reader.readline()).split(b";")[0], 16):
-        body += (await reader.readexactly(size + 2))[:-2]
-    await reader.readline()
+    pieces = [piece async for piece in _raw_chunks(reader)]
+    body = b"".join(piece[:-2] for piece in pieces[1::2])
     return Answer(
         int(status), re.sub(rb"(?i)transfer-encoding: *chunked", b"Content-Length: %d" % len(body), head), body
     )
+
+
+async def _raw_chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """A chunked body as it comes: in turn the line with a chunk's size, and the chunk with the line end after it."""
+    while True:
+        line = await reader.readline()
+        yield line
+        size = int(line.split(b";")[0], 16)
+        yield await reader.readexactly(size + 2)
+        if not size:
+            return
 
 
 def _refusal(status: int, code: str) -> bytes:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -93,7 +95,10 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
     command = [_weed(), "-logtostderr=true", "server", *(f"-{name}={value}" for name, value in options.items())]
     environment = {"HOME": str(folder), "PATH": os.environ["PATH"]}
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+        # It must not outlive the tests, however these end: preexec_fn asks the kernel to see to that.
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=log, stderr=log, preexec_fn=_die_with_parent
+        )
     try:
         server = S3Server(f"http://127.0.0.1:{ports[0]}")
         _wait_until_ready(server, process, folder / "log")
@@ -102,6 +107,11 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
         # Not asked to stop, which takes it a quarter of a minute: nobody needs its data any more.
         process.kill()
         process.wait()
+
+
+def _die_with_parent() -> None:
+    pr_set_pdeathsig = 1  # linux/prctl.h
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
 def _identity(name: str, key: str, secret: str, actions: list[str]) -> dict[str, Any]:
