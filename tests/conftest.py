@@ -1,13 +1,14 @@
 """Fixtures that every suite may use."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from serving_support import Server
+    from tests.serving_support import Server
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -24,7 +25,7 @@ def covid_ct() -> Path:
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one exported version of a tiny model, labelled stable."""
-    from serving_support import NAME, export
+    from tests.serving_support import NAME, export
 
     root = tmp_path_factory.mktemp("models")
     assert export(root) == 1
@@ -35,7 +36,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def server(models: Path) -> Iterator["Server"]:
     """A server of `models`, over REST and gRPC."""
-    from serving_support import Server
+    from tests.serving_support import Server
 
     with Server(models) as running:
         yield running
@@ -47,3 +48,18 @@ def scans() -> dict[str, bytes]:
     from serving.warmup import drawn_scans
 
     return drawn_scans()
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three versions of different models, to be copied from."""
+    from tests.serving_support import NAME, export
+
+    root = tmp_path_factory.mktemp("exported")
+    return [root / NAME / str(export(root, seed)) for seed in range(3)]
+
+
+@pytest.fixture(scope="session")
+def repeat() -> Callable[[str, int], int]:
+    """How often to repeat: the number given, or what the environment variable of that name says."""
+    return lambda name, usual: int(os.environ.get(name, usual))

@@ -22,7 +22,6 @@ import pytest
 import urllib3
 import yaml
 from google.protobuf import text_format
-from serving_support import NAME
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -32,6 +31,8 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
     regression_pb2,
 )
+
+from tests.serving_support import NAME
 
 REST_CASES = yaml.safe_load((Path(__file__).parent / "rest_cases.yaml").read_text())
 GRPC_CASES = yaml.safe_load((Path(__file__).parent / "grpc_cases.yaml").read_text())
