@@ -8,6 +8,7 @@ COMMANDS = {
     "train": "job.commands.train",
     "config": "job.commands.config",
     "sample": "job.commands.sample",
+    "audit": "job.commands.audit",
 }
 
 
