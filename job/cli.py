@@ -9,6 +9,7 @@ COMMANDS = {
     "config": "job.commands.config",
     "sample": "job.commands.sample",
     "audit": "job.commands.audit",
+    "report": "job.commands.report",
 }
 
 

@@ -47,6 +47,7 @@ def audit(
     split: str,
     notices: Sequence[str] = (),
     baseline: dict[str, Any] | None = None,
+    near: bool = True,
     seed: int = 0,
 ) -> Audit:
     """Audits scans that are catalogued and split.
@@ -58,9 +59,10 @@ def audit(
         split: published, grouped or images.
         notices: of the catalog.
         baseline: the shortcut baseline on this split, if the caller has it already.
+        near: look for near duplicates too; else only for equal files, and no file is read.
         seed: of the baseline and the bootstrap.
     """
-    pairs = find_duplicates(scans, read)
+    pairs = find_duplicates(scans, read if near else None)
     if baseline is None:
         fitted_on = [scan for scan in scans if scan.split != "test"]
         baseline = shortcut_baseline(fitted_on, [scan for scan in scans if scan.split == "test"], seed=seed)
@@ -73,7 +75,7 @@ def audit(
         _sorted(_findings(scans, pairs, split, baseline, validated, notices)),
         baseline,
         validated,
-        tuple(notices),
+        (*notices, *([] if near else ["near duplicates were not looked for"])),
     )
 
 

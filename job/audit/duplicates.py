@@ -45,16 +45,19 @@ class Pair(NamedTuple):
     """Correlation of their detail after alignment; 1 for exact ones."""
 
 
-def find_duplicates(scans: Sequence[Scan], read: Read) -> list[Pair]:
-    """All pairs, sorted by path. Of scans that are equal byte for byte, each is paired with the first one only, and
-    the first one stands for all of them among the near duplicates."""
+def find_duplicates(scans: Sequence[Scan], read: Read | None) -> list[Pair]:
+    """All pairs, sorted by path; without `read`, only those of equal files.
+
+    Of equal files, each is paired with the first one only, which stands for all of them among the near duplicates.
+    """
     firsts: dict[str, Scan] = {}
     pairs = []
     for scan in sorted(scans, key=lambda scan: scan.path):
         first = firsts.setdefault(scan.sha256, scan)
         if first is not scan:
             pairs.append(Pair(first, scan, exact=True, mirrored=False, detail=1.0))
-    pairs += near_duplicates(list(firsts.values()), read)
+    if read is not None:
+        pairs += near_duplicates(list(firsts.values()), read)
     return sorted(pairs, key=lambda pair: (pair.one.path, pair.other.path))
 
 
