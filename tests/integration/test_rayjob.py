@@ -136,7 +136,7 @@ def test_a_lost_cluster_costs_a_retry_that_goes_on_and_a_finished_run_is_left_al
         assert code == 0, log
         assert "as before" in log  # the catalog of the first attempt
         versions = {key.removeprefix(job.source.split("/", 3)[3]).split("/")[1] for key in keys(s3, job.source)}
-        assert versions == {"1"}
+        assert versions == {"1"}, (keys(s3, "s3://covid-ct/"), log)
 
         submit(cluster, job, "third")
         code, log = follow(cluster, "third")
