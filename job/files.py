@@ -16,6 +16,9 @@ from job.errors import UserError
 MANIFEST = "MANIFEST.json"
 """The file of a bundle that names all others; written last."""
 
+TEMPORARY = ".incomplete-"
+"""Begins the names, in a folder, of what is not there yet: no reader looks at it, and `sweep` removes it."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 

@@ -18,6 +18,7 @@ from uuid import uuid4
 from job.errors import UserError
 from job.files import (
     MANIFEST,
+    TEMPORARY,
     ChangedFile,
     Content,
     DamagedBundle,
@@ -29,8 +30,6 @@ from job.files import (
     pieces_of,
     safe_path,
 )
-
-_TEMPORARY = ".incomplete-"
 
 
 class LocalStorage:
@@ -125,7 +124,7 @@ class LocalStorage:
             if _is_taken(target):
                 return False
             target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=target.parent))
+            temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=target.parent))
             try:
                 described = {}
                 for path, content in files.items():
@@ -153,7 +152,7 @@ class LocalStorage:
         """See `Storage.sweep`."""
         top = self._path(prefix)
         before = time.time() - older_than
-        for path in list(top.rglob(f"{_TEMPORARY}*")) if top.is_dir() else ():
+        for path in list(top.rglob(f"{TEMPORARY}*")) if top.is_dir() else ():
             try:
                 if path.lstat().st_mtime > before:
                     continue
@@ -183,7 +182,7 @@ def collect(
         return dict(fetched)
     into = into.expanduser().absolute()
     name = hashlib.sha256(f"{into.name}\0{manifest.digest()}".encode()).hexdigest()[:32]
-    growing = into.parent / f"{_TEMPORARY}{name}"
+    growing = into.parent / f"{TEMPORARY}{name}"
     with _writing(into):
         into.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -234,9 +233,7 @@ def _walk(top: Path, above: str) -> Iterator[Entry]:
     try:
         with os.scandir(top) as found:
             names = sorted(
-                f"{each.name}/" if each.is_dir() else each.name
-                for each in found
-                if not each.name.startswith(_TEMPORARY)
+                f"{each.name}/" if each.is_dir() else each.name for each in found if not each.name.startswith(TEMPORARY)
             )
     except FileNotFoundError:
         return
@@ -272,7 +269,7 @@ def _undecodable(name: str) -> bool:
 
 def _beside(target: Path) -> Path:
     """A free temporary name in the same folder, short enough for any file system."""
-    return target.parent / f"{_TEMPORARY}{uuid4().hex}"
+    return target.parent / f"{TEMPORARY}{uuid4().hex}"
 
 
 def _is_taken(target: Path) -> bool:

@@ -35,8 +35,10 @@ class Patience:
     """For a content, on top of its size divided by `rate`."""
     rate: float = 32_768.0
     """Bytes per second; a content that comes slower is asked for again."""
+    requests: int = 4
+    """Attempts at a request, made by boto3."""
     attempts: int = 5
-    """For a request, and for a content that arrives broken."""
+    """At a content that arrives broken, made here."""
     pause: float = 0.25
     """Before the second attempt at a content; doubles with each, up to 20, and is cut by a random share."""
     check: float = 12.0
@@ -47,7 +49,7 @@ def connect(patience: Patience) -> S3Client:
     """A client with boto3's own configuration: environment, profile, role, endpoint, region, addressing, custom CA.
 
     Retries of requests are boto3's (standard mode unless configured); `AWS_MAX_ATTEMPTS` and its like win over
-    `patience.attempts`.
+    `patience.requests`.
     """
     import boto3
     import botocore.session
@@ -56,7 +58,7 @@ def connect(patience: Patience) -> S3Client:
     core = botocore.session.get_session()
     config = Config(connect_timeout=patience.connect, read_timeout=patience.silence, max_pool_connections=POOL)
     if core.get_config_variable("max_attempts") is None:
-        config = config.merge(Config(retries={"total_max_attempts": patience.attempts}))
+        config = config.merge(Config(retries={"total_max_attempts": patience.requests}))
     return boto3.Session(botocore_session=core).client("s3", config=config)
 
 
@@ -65,16 +67,19 @@ def first_contact(url: str, bucket: str, prefix: str, patience: Patience) -> S3C
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
 
-    hasty = Patience(connect=patience.check / 4, silence=patience.check / 3, attempts=2)
+    def try_out() -> S3Client:
+        client = connect(patience)
+        try:
+            client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
+        except ClientError as error:
+            # Whoever may only read or only write is told by the operation that is refused, if one is.
+            if code_of(error) != "AccessDenied":
+                raise
+        return client
+
     try:
-        within(patience.check, lambda: connect(hasty).list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1))
-        return connect(patience)
-    except ClientError as error:
-        # Whoever may only read or only write is told by the operation that is refused, if one is.
-        if code_of(error) == "AccessDenied":
-            return connect(patience)
-        raise explained(error, url, bucket) from error
-    except (BotoCoreError, ResponseParserError, TimeoutError, ValueError) as error:
+        return within(patience.check, try_out)
+    except (ClientError, BotoCoreError, ResponseParserError, TimeoutError, ValueError) as error:
         raise explained(error, url, bucket) from error
 
 

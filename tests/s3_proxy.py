@@ -175,7 +175,7 @@ class Proxy:
                     await writer.drain()
                 if fault.keep is not None:
                     return
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
             return
         finally:
             writer.close()
