@@ -94,6 +94,11 @@ def open_storage(url: str) -> Storage:
     return LocalStorage(url)
 
 
+def absolute(url: str) -> str:
+    """The same place for a process that works in another folder."""
+    return url if "://" in url else str(Path(url).expanduser().absolute())
+
+
 def open_file(url: str) -> bytes:
     """The content of one file, local or s3://. Raises `UserError` if there is none."""
     folder, _, name = url.rpartition("/")

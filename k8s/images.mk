@@ -1,15 +1,18 @@
 # Images and their supply chain. The Makefile includes this file; it also works alone: make -f k8s/images.mk TARGET.
-VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 TOOLS := build/tools
-LOCKS := .ci/requirements-cpu.lock .ci/requirements-gpu.lock .ci/requirements-build.lock
 
-.PHONY: lock image-test audit-deps sbom
+.PHONY: constraints lock image-test audit-deps sbom
 
 # Tools that look at the project and are no part of it: an environment of their own.
 $(TOOLS): k8s/images.mk
 	python3 -m venv $@
 	$@/bin/pip install --quiet uv==0.13.9 pip-audit==2.10.1 cyclonedx-bom==7.5.0
 	touch $@
+
+# The versions of the environment, once the tests have passed in it.
+constraints:
+	{ echo "# The exact versions that everything here was run with (Python 3.11, Linux). Made by \`make constraints\`."; \
+	  .venv/bin/pip freeze --exclude-editable | grep -E '^[A-Za-z0-9_.-]+==' | grep -v '^covid-ct'; } >.ci/constraints.txt
 
 # The images' dependencies, exact and with hashes, from .ci/constraints.txt and what pyproject.toml asks for.
 # tensorflow-cpu is tensorflow without CUDA kernels; packages that ask for tensorflow are content with it.

@@ -95,6 +95,13 @@ def test_tensorflow_has_one_minor_version_everywhere() -> None:
 
 
 @pytest.mark.parametrize("flavor", ["cpu", "gpu"])
+def test_locks_hold_what_the_project_asks_for(flavor: str) -> None:
+    held = {name.removesuffix("-cpu") for name in locked(flavor)}
+    asked = {re.split(r"[\[<>=~!;, ]", requirement)[0].lower() for requirement in PROJECT["dependencies"]}
+    assert asked - held == set(), "run `make lock`"
+
+
+@pytest.mark.parametrize("flavor", ["cpu", "gpu"])
 def test_locks_hold_what_the_tests_ran_with(flavor: str) -> None:
     tested = {name.lower().replace("_", "-"): version for name, version in constraints().items()}
     tested["tensorflow-cpu"] = tested["tensorflow"]
