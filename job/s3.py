@@ -169,8 +169,10 @@ def parse(url: str) -> tuple[str, str]:
     """Bucket and prefix of `s3://bucket/prefix`, the prefix without slashes around it. Raises `UserError`."""
     bucket, _, prefix = url.removeprefix("s3://").partition("/")
     prefix = prefix.strip("/")
-    if not url.startswith("s3://") or not bucket or "@" in bucket or ":" in bucket:
-        raise UserError("an S3 address has the form s3://bucket/prefix, with nothing before the bucket")
+    if "@" in bucket or ":" in bucket:
+        raise UserError("s3://...@...: keys do not belong into an address; write s3://bucket/prefix")
+    if not url.startswith("s3://") or not bucket:
+        raise UserError(f"{url}: an S3 address has the form s3://bucket/prefix")
     if prefix:
         safe_path(prefix)
     return bucket, prefix

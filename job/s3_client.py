@@ -7,7 +7,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urlsplit
 
 from job.errors import UserError
 
@@ -104,12 +103,6 @@ def code_of(error: Exception) -> str:
     return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
 
 
-def endpoint_of(client: S3Client) -> str:
-    """Where the client sends its requests, without a user or password that the URL may hold."""
-    parts = urlsplit(client.meta.endpoint_url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-
-
 _ANSWERS = {
     "NoSuchBucket": "there is no bucket {bucket}; create it or correct the name",
     "InvalidBucketName": "{bucket} is no name for a bucket",
@@ -156,15 +149,20 @@ def explained(error: Exception, where: str, bucket: str) -> UserError:
         return UserError(f"{where}: AWS_PROFILE names a profile that does not exist")
     if isinstance(error, boto.CredentialRetrievalError | boto.TokenRetrievalError | boto.SSOError):
         return UserError(f"{where}: the credentials cannot be had ({type(error).__name__}); log in again")
+    if isinstance(error, boto.InvalidRegionError):
+        return UserError(f"{where}: wrong region; AWS_REGION is no region's name")
     if isinstance(error, boto.ParamValidationError):
         return UserError(f"{where}: {bucket} is no name for a bucket")
+    if isinstance(error, boto.SSLError) and "CERTIFICATE_VERIFY_FAILED" not in str(error):
+        return UserError(f"{where}: HTTPS fails there; correct AWS_ENDPOINT_URL (http:// for a store without TLS)")
     if isinstance(error, boto.SSLError):
         return UserError(f"{where}: the endpoint's certificate is not trusted; set AWS_CA_BUNDLE to the file of its CA")
     if isinstance(error, boto.ProxyConnectionError):
         return UserError(f"{where}: the proxy cannot be reached; correct HTTPS_PROXY")
     unreachable = boto.ConnectionError | boto.ConnectionClosedError | boto.ReadTimeoutError | TimeoutError
     if isinstance(error, unreachable):
-        return UserError(f"{where}: the endpoint cannot be reached ({cause(error)}); correct AWS_ENDPOINT_URL")
+        instead = "correct AWS_ENDPOINT_URL, or AWS_REGION if none is set"
+        return UserError(f"{where}: the endpoint cannot be reached ({cause(error)}); {instead}")
     if isinstance(error, ValueError):
         return UserError(f"{where}: AWS_ENDPOINT_URL is not a URL such as https://storage.example.com:9000")
     if isinstance(error, ResponseParserError):

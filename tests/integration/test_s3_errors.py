@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import logging
 import socket
-import ssl
-import subprocess
-import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -76,6 +72,12 @@ def test_a_wrong_region(proxy: Proxy, s3_root: str, told: bool):
         assert "wrong region; set AWS_REGION" in message_of(s3_root)
 
 
+def test_a_region_that_is_none(s3_root: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AWS_REGION", "no region!")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "no region!")
+    assert "wrong region; AWS_REGION is no region's name" in message_of(s3_root)
+
+
 def test_a_port_where_nobody_listens(s3_root: str, monkeypatch: pytest.MonkeyPatch):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -105,29 +107,9 @@ def test_an_endpoint_that_is_some_other_web_server(proxy: Proxy, s3_root: str):
     assert "is AWS_ENDPOINT_URL that of an S3 store?" in message_of(s3_root)
 
 
-def test_a_certificate_that_is_not_trusted(s3_root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=127.0.0.1 -keyout key.pem -out cert.pem"
-    subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def serve() -> None:
-            while True:
-                try:
-                    connection, _ = server.accept()
-                    context.wrap_socket(connection, server_side=True).close()
-                except ssl.SSLError:
-                    continue
-                except OSError:
-                    return
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://127.0.0.1:{server.getsockname()[1]}")
-        assert "set AWS_CA_BUNDLE" in message_of(s3_root)
-        server.shutdown(socket.SHUT_RDWR)
-    thread.join(5)
+def test_https_where_there_is_none(s3: S3Server, s3_root: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.endpoint.replace("http:", "https:"))
+    assert "HTTPS fails there" in message_of(s3_root)
 
 
 def test_a_write_without_permission(s3: S3Server, s3_root: str, monkeypatch: pytest.MonkeyPatch):
