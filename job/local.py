@@ -154,7 +154,7 @@ class LocalStorage:
         before = time.time() - older_than
         for path in list(top.rglob(f"{TEMPORARY}*")) if top.is_dir() else ():
             try:
-                if path.lstat().st_mtime > before:
+                if older_than and path.lstat().st_mtime > before:
                     continue
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path)
@@ -189,6 +189,9 @@ def collect(
             with _locked(growing):
                 if not _is_taken(into):
                     missing = [path for path in manifest.files if not _holds(growing / path, manifest.files[path])]
+                    if sum(manifest.files[path].size for path in missing) > shutil.disk_usage(growing).free:
+                        # Found out now rather than by filling the disk, which others need too.
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                     for path, data in ahead(read, missing, threads):
                         _write_synced(growing / path, manifest.check(bundle, path, data))
                     _write_synced(growing / MANIFEST, Manifest(manifest.files).to_json())

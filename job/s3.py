@@ -146,7 +146,8 @@ class S3Storage:
         for each in self._objects.list(_folder(prefix)):
             parts = each.key.split("/")
             at = next((i for i, part in enumerate(parts) if part.startswith((_BLOBS, PROBE, CLAIM))), None)
-            if at is None or each.modified > before:
+            # Without an age, the store's clock has no say.
+            if at is None or (older_than and each.modified > before):
                 continue
             bundle = "/".join(parts[:at])
             if bundle not in referenced:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import random
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -233,6 +234,23 @@ def test_a_download_that_broke_off_goes_on_where_it_was(
     assert {path.rpartition("/")[2] for path in read} - {MANIFEST} == set(files) - kept
     assert {p.name: p.read_bytes() for p in (tmp_path / "b").glob("f*")} == files
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_a_download_for_which_there_is_no_room_is_not_begun(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    storage.write_bundle("b", FILES)
+    size = sum(content.size for content in storage.manifest("b").files.values())
+    read: list[str] = []
+    _count_reads(storage, monkeypatch, read, fail_from=10**9)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=size - 1))
+    with pytest.raises(UserError, match="into: cannot be written: No space left on device"):
+        storage.read_bundle("b", tmp_path / "down" / "into")
+    assert [path for path in read if not path.endswith(MANIFEST)] == []
+    assert list((tmp_path / "down").iterdir()) == []
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=size))
+    storage.read_bundle("b", tmp_path / "down" / "into")
 
 
 def _count_reads(storage: Any, monkeypatch: pytest.MonkeyPatch, read: list[str], fail_from: int) -> dict[str, int]:
