@@ -14,6 +14,10 @@ from job.errors import UserError
 _SECONDS = 600  # to import TensorFlow, load, and run a handful of scans, on a machine that is busy
 
 
+class CheckNotDone(UserError):
+    """A check without a verdict: it was killed, or took too long. Says nothing about the version; try again."""
+
+
 class Checker:
     """Checks versions one after the other.
 
@@ -25,7 +29,8 @@ class Checker:
         self._process: subprocess.Popen[str] | None = None
 
     def __call__(self, folder: Path) -> None:
-        """Raises `UserError` unless the version in `folder` passes `serving.model.check_version`."""
+        """Raises `UserError` unless the version in `folder` passes `serving.model.check_version`, `CheckNotDone` if
+        that could not be found out."""
         root = str(Path(__file__).resolve().parents[1])
         path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
         self._process = subprocess.Popen(
@@ -38,10 +43,12 @@ class Checker:
         try:
             _, said = self._process.communicate(timeout=_SECONDS)
         except subprocess.TimeoutExpired as error:
-            raise UserError(f"{folder}: its warm-up check was not done after {_SECONDS} s") from error
+            raise CheckNotDone(f"{folder}: its warm-up check was not done after {_SECONDS} s") from error
         finally:
             self.stop()
             self._process.wait()
+        if self._process.returncode in (-signal.SIGKILL, -signal.SIGTERM):
+            raise CheckNotDone(f"{folder}: its warm-up check was killed; give it more memory (it needs about 1 GB)")
         if self._process.returncode:
             last = (said.strip().splitlines() or [f"the check ended with {self._process.returncode}"])[-1]
             raise UserError(last.partition("serving check: ")[2] or last)

@@ -14,6 +14,7 @@ from job.errors import UserError
 from job.files import TEMPORARY
 from job.storage import DamagedBundle, LocalStorage, open_storage
 from serving import registry
+from serving.check import CheckNotDone
 from serving.client import ClientError, RestClient
 from serving.errors import Code
 from serving.model_config import labels_in, model_config
@@ -131,6 +132,8 @@ class Puller:
         """Why the version must not be served; "" if it may be."""
         try:
             self._check(candidate)
+        except CheckNotDone:
+            raise
         except UserError as error:
             return str(error)
         return ""

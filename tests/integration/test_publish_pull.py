@@ -16,6 +16,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from job.errors import UserError
 from job.storage import MANIFEST, LocalStorage, open_storage
+from serving.check import Checker, CheckNotDone
 from serving.cli import main
 from serving.pull import Plan, Puller
 from serving.registry import publish, read_labels, versions, write_labels
@@ -156,6 +157,30 @@ def test_a_version_that_fails_its_check_is_never_visible(source: str, follow: Ca
     assert follower.checked.count("graph 3") == 1
     assert follower.said[before:] == [], "it is said once"
     assert [each.name for each in follower.folder.iterdir() if each.name.startswith(".")] == []
+
+
+def test_a_check_that_was_killed_is_no_verdict(source: str, follow: Callable[..., Follower]):
+    add(source, 1)
+    follower = follow()
+    original = follower.puller._check
+
+    def killed(_: Path) -> None:
+        raise CheckNotDone("killed")
+
+    follower.puller._check = killed
+    with pytest.raises(CheckNotDone):
+        follower.puller.round()
+    assert follower.here() == []
+    follower.puller._check = original
+    assert follower.round() == [1]
+
+
+def test_what_the_real_check_says_of_no_version_is_one_line(tmp_path: Path):
+    LocalStorage(tmp_path).write_bundle("1", files(1))
+    with pytest.raises(UserError, match=f"^{tmp_path / '1'}") as caught:
+        Checker()(tmp_path / "1")
+    assert not isinstance(caught.value, CheckNotDone)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_corrupt_version_is_refused_and_the_others_come(source: str, follow: Callable[..., Follower]):
