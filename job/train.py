@@ -39,6 +39,8 @@ def _work(settings: Settings, folder: Storage, name: str) -> dict[str, Any]:
     """The phases of an unfinished run whose turn this is."""
     began = time.time()
     run.claim(folder, settings)
+    # Nobody else writes checkpoints while it is our turn: whatever is half there was left by the dead.
+    folder.sweep(checkpoint.FOLDER)
     seconds: dict[str, float] = {}
 
     with _phase(seconds, "catalog"):

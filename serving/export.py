@@ -63,6 +63,7 @@ def export_version(
     """
     start_quietly()
     storage = open_storage(root)
+    storage.sweep(name, older_than=86_400)  # seconds: other exporters may be at work, but not for a day
     info = VersionInfo(name, labels[0], labels[1], threshold, PREPROCESSING, dict(run), tf.__version__)
     with tempfile.TemporaryDirectory(prefix="covid-ct-export-") as temporary:
         folder = Path(temporary) / "version"
