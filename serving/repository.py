@@ -99,9 +99,7 @@ class Repository:
         self._loaded: dict[int, Loaded] = {}
         self._labels: dict[str, int] = {}
         self._statuses: dict[int, Status] = {}
-        self._refused: dict[
-            int, int
-        ] = {}  # a version's number to its manifest's time: not tried again until it changes
+        self._refused: dict[int, tuple[int, ...]] = {}  # tried again only when its manifest is another file
         self._said: set[str] = set()
 
     def poll(self) -> None:

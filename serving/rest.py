@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from importlib.resources import files
@@ -10,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from google.protobuf import json_format
 
 from serving import json_tensor, service
@@ -32,10 +34,44 @@ _BODY_SECONDS = 60
 """A body that takes longer to arrive is given up: it holds a place in the queue."""
 
 
-def application(repository: Repository, workers: Workers, max_body: int) -> web.Application:
+class UnderWay:
+    """Counts the requests that have begun, so that a stop can wait for them.
+
+    aiohttp's own shutdown waits for handlers but drops what is still arriving, and with it every upload.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._stopping = False
+        self._idle = asyncio.Event()
+
+    async def wait(self, seconds: float) -> None:
+        """Waits until no request is under way, but not longer than that; connections are not kept from now on."""
+        self._stopping = True
+        if self._count:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), seconds)
+
+    @web.middleware
+    async def count(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """aiohttp's middleware."""
+        self._count += 1
+        try:
+            response = await handler(request)
+            if self._stopping:
+                response.force_close()
+            return response
+        finally:
+            self._count -= 1
+            if self._stopping and not self._count:
+                # The response is written after this.
+                asyncio.get_running_loop().call_later(0.1, self._idle.set)
+
+
+def application(repository: Repository, workers: Workers, max_body: int, under_way: UnderWay) -> web.Application:
     """The application; bodies have at most `max_body` bytes."""
     api = _Api(repository, workers, max_body)
-    app = web.Application()
+    app = web.Application(middlewares=[under_way.count])
     app.router.add_get("/", _page)
     app.router.add_get("/versions.json", api.versions)
     app.router.add_route("*", "/{path:.*}", api.handle)

@@ -66,9 +66,8 @@ async def _serve(options: Options, repository: Repository, say: Callable[[str], 
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     # Bodies of all requests together: a few of the largest, or a queue full of usual ones.
     workers = Workers(options.threads, options.queue, 4 * options.max_body)
-    runner = web.AppRunner(
-        rest.application(repository, workers, options.max_body), access_log=None, shutdown_timeout=_GRACE_SECONDS
-    )
+    under_way = rest.UnderWay()
+    runner = web.AppRunner(rest.application(repository, workers, options.max_body, under_way), access_log=None)
     await runner.setup()
     server = grpc.aio.server(
         options=[("grpc.max_receive_message_length", options.max_body), ("grpc.so_reuseport", 0)],
@@ -76,7 +75,7 @@ async def _serve(options: Options, repository: Repository, say: Callable[[str], 
     )
     grpc_api.add_services(server, repository, workers, options.max_body)
     try:
-        rest_port = await _bind_rest(runner, options.host, options.rest_port)
+        site, rest_port = await _bind_rest(runner, options.host, options.rest_port)
         grpc_port = _bind_grpc(server, options.host, options.grpc_port)
         await server.start()
         versions = ", ".join(map(str, repository.available()))
@@ -88,7 +87,8 @@ async def _serve(options: Options, repository: Repository, say: Callable[[str], 
         await stopping.wait()
         say("stopping: ending what has begun")
         polling.cancel()
-        await asyncio.gather(server.stop(_GRACE_SECONDS), runner.cleanup())
+        await site.stop()
+        await asyncio.gather(server.stop(_GRACE_SECONDS), under_way.wait(_GRACE_SECONDS))
         with contextlib.suppress(asyncio.CancelledError):
             await polling
     finally:
@@ -98,12 +98,13 @@ async def _serve(options: Options, repository: Repository, say: Callable[[str], 
         repository.close()
 
 
-async def _bind_rest(runner: web.AppRunner, host: str, port: int) -> int:
+async def _bind_rest(runner: web.AppRunner, host: str, port: int) -> tuple[web.TCPSite, int]:
+    site = web.TCPSite(runner, host, port)
     try:
-        await web.TCPSite(runner, host, port).start()
+        await site.start()
     except OSError as error:
         raise UserError(f"{host}:{port}: cannot serve REST there: {os.strerror(error.errno or 0)}") from error
-    return int(runner.addresses[0][1])
+    return site, int(runner.addresses[0][1])
 
 
 def _bind_grpc(server: grpc.aio.Server, host: str, port: int) -> int:
