@@ -153,6 +153,8 @@ class _Api:
                     body += chunk
         except TimeoutError as error:
             raise ServingError(Code.DEADLINE_EXCEEDED, f"the body did not arrive in {_BODY_SECONDS} s") from error
+        except ConnectionError as error:
+            raise ServingError(Code.CANCELLED, "the client has gone away") from error
         except web.RequestPayloadError as error:
             raise invalid(f"the body cannot be read: {error}") from error
         return bytes(body)
