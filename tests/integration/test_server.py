@@ -138,9 +138,7 @@ def test_a_body_that_is_too_large_is_refused(small: Server, scans: dict[str, byt
     response = post(small, b" " * (MIB + 1))
     assert response.status == 413
     assert "more than 1048576 bytes" in json.loads(response.data)["error"]
-    chunked = urllib3.request(
-        "POST", f"{small.url}/v1/models/{NAME}:predict", body=(b" " * 65536 for _ in range(17))
-    )
+    chunked = urllib3.request("POST", f"{small.url}/v1/models/{NAME}:predict", body=(b" " * 65536 for _ in range(17)))
     assert chunked.status == 413
     bomb = post(small, gzip.compress(b" " * 50 * MIB), **{"Content-Encoding": "gzip"})
     assert bomb.status in (400, 413)
