@@ -8,6 +8,9 @@ COMMANDS = {
     "train": "job.commands.train",
     "config": "job.commands.config",
     "sample": "job.commands.sample",
+    "audit": "job.commands.audit",
+    "evaluate": "job.commands.evaluate",
+    "report": "job.commands.report",
 }
 
 

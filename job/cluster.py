@@ -14,7 +14,7 @@ from job.console import say
 from job.errors import UserError
 from job.settings import Cluster
 
-_QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2"}
+_QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}
 _LOCAL_OBJECT_STORE = 100 * 1024 * 1024
 """Bytes. Nothing large goes through Ray's object store here; the default would claim a third of the memory."""
 

@@ -1,4 +1,4 @@
-"""After training: evaluation, export and report of a run. The part of the driver that needs TensorFlow."""
+"""After training: evaluation and export of a run. The part of the driver that needs TensorFlow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from job.console import say
 from job.errors import UserError
 from job.evaluation import Validation, evaluate
 from job.model import Classifier
+from job.model_card import model_card
 from job.predict import probabilities, trained
+from job.quality_gate import check_gate
 from job.settings import Settings
 from job.storage import Storage, open_storage
 
@@ -43,7 +45,10 @@ def evaluate_run(settings: Settings, folder: Storage) -> tuple[dict[str, Any], C
 def export_run(
     settings: Settings, folder: Storage, name: str, model: Classifier, evaluation: dict[str, Any]
 ) -> dict[str, Any]:
-    """Exports the network as the next version, once per run: {"version": N, "url": where it is}."""
+    """Exports the network, once per run: {"version": N, "url": where it is, "refused": reasons of the quality gate}.
+
+    A version that the gate refuses is kept in the run's folder and not published.
+    """
     from serving.export import export_version
 
     try:
@@ -51,21 +56,25 @@ def export_run(
     except FileNotFoundError:
         pass
     export = settings.export
+    refused = check_gate(export.quality_gate or {}, evaluation)
+    for reason in refused:
+        say(f"not published: {reason}")
+    root, model_name = (folder.url, run.REFUSED) if refused else (export.root.rstrip("/"), export.name)
     number = export_version(
         model,
-        root=export.root,
-        name=export.name,
+        root=root,
+        name=model_name,
         labels=(settings.data.negative, settings.data.positive),
         threshold=evaluation["threshold"],
         evaluation=evaluation,
-        model_card="# Model card\n",
-        run={"name": name, "manifest_sha256": hashlib.sha256(folder.read(run.MANIFEST)).hexdigest()},
+        model_card=model_card(settings.to_dict(), evaluation, run.manifest(folder) or [], run=name),
+        run={
+            "name": name,
+            "manifest_sha256": hashlib.sha256(folder.read(run.MANIFEST)).hexdigest(),
+            # With it `job evaluate` can tell again which scans were trained on.
+            "settings": settings.to_yaml(),
+        },
     )
-    exported = {"version": number, "url": f"{export.root.rstrip('/')}/{export.name}/{number}"}
+    exported = {"version": number, "url": f"{root}/{model_name}/{number}", "refused": refused}
     folder.write(run.EXPORTED, json.dumps(exported).encode())
     return exported
-
-
-def report_run(settings: Settings, folder: Storage, evaluation: dict[str, Any], summary: dict[str, Any]) -> str:
-    """The run's report as one HTML page."""
-    return "<html></html>"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
+from job.arrow import pyarrow_filesystem
 from job.errors import UserError
 from job.settings import Cluster, Settings, from_dict
-from job.storage import Storage
+from job.storage import Storage, absolute
 
 _CONTROLLER_POLL_SECONDS = "0.2"
 """Ray Train looks at its workers this often; its default of 2 s is what a short run would mostly wait for."""
@@ -26,15 +27,20 @@ def fit(settings: Settings, run: Storage) -> dict[str, Any]:
     from ray.train.tensorflow import TensorflowTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
 
-    runs, _, name = run.url.rpartition("/")
+    # Ray Train's workers work in folders of their own.
+    url = absolute(run.url)
+    there = replace(settings, data=replace(settings.data, root=absolute(settings.data.root)))
+    filesystem, path = pyarrow_filesystem(url)
+    storage_path, _, name = path.rpartition("/")
     trainer = TensorflowTrainer(
         _loop,
-        train_loop_config={"settings": settings.to_dict(), "run": run.url},
+        train_loop_config={"settings": there.to_dict(), "run": url},
         scaling_config=_scaling(settings.cluster),
         # Ray Train's own storage is the run's folder, so that its result points at the run's checkpoints.
         run_config=RunConfig(
             name=name,
-            storage_path=str(Path(runs).absolute()),
+            storage_path=storage_path,
+            storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=settings.cluster.max_failures),
         ),
     )

@@ -16,6 +16,7 @@ from job.console import say
 from job.errors import UserError
 from job.fit import fit
 from job.progress import Progress
+from job.quality_gate import check_gate_keys
 from job.scan import to_lines
 from job.settings import Settings
 from job.storage import Storage
@@ -29,6 +30,7 @@ def train(settings: Settings, name: str) -> dict[str, Any]:
     if finished is not None:
         say(f"run {name} is finished already; another --run NAME starts a new one")
         return finished
+    check_gate_keys(settings.export.quality_gate or {})
     run.claim(folder, settings)
     seconds: dict[str, float] = {}
 
@@ -37,12 +39,10 @@ def train(settings: Settings, name: str) -> dict[str, Any]:
     with _phase(seconds, "training"):
         _train(settings, folder, name)
     with _phase(seconds, "evaluation"):
-        from job.finish import evaluate_run
+        from job.finish import evaluate_run, export_run
 
         evaluation, model = evaluate_run(settings, folder)
     with _phase(seconds, "export"):
-        from job.finish import export_run
-
         version = export_run(settings, folder, name, model, evaluation)
     seconds["total"] = time.time() - began
     summary = {
@@ -56,10 +56,9 @@ def train(settings: Settings, name: str) -> dict[str, Any]:
         "git_commit": versions.git_commit(),
         "seconds": {phase: round(spent, 3) for phase, spent in seconds.items()},
     }
-    with _phase({}, "report"):
-        from job.finish import report_run
+    from job.report.build import build_report
 
-        folder.write(run.REPORT, report_run(settings, folder, evaluation, summary).encode())
+    folder.write(run.REPORT, build_report(settings, folder, name, model, evaluation, summary).encode())
     folder.write(run.SUMMARY, json.dumps(summary, indent=1, ensure_ascii=False).encode())
     return summary
 

@@ -12,7 +12,15 @@ from pathlib import Path
 def versions() -> dict[str, str]:
     """Versions by name: python and the packages that decide a result."""
     packages = ("tensorflow", "keras", "ray", "numpy", "pillow", "tensorflow-serving-api")
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
+    return {"python": platform.python_version(), **{name: _version(name) for name in packages}}
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        # The CPU image has TensorFlow as the package tensorflow-cpu.
+        return importlib.metadata.version(f"{name}-cpu")
 
 
 def git_commit() -> str | None:

@@ -197,7 +197,8 @@ def _train(
             waited += time.perf_counter() - asked
             totals = trainer.train_step(totals, batch, tf.constant(train.count(step), tf.float32))
             updates, steps_here = updates + 1, steps_here + 1
-            if updates % every == 0:
+            # Not after the very last step: the checkpoint of the finished run has that name.
+            if updates % every == 0 and updates < epochs * train.order.steps:
                 sums = trainer.sum(totals).numpy().tolist()
                 if team.rank == 0:
                     seconds = spent + time.perf_counter() - began

@@ -7,6 +7,12 @@ from job import console
 COMMANDS = {
     "run": "serving.commands.run",
     "predict": "serving.commands.predict",
+    "publish": "serving.commands.publish",
+    "pull": "serving.commands.pull",
+    "promote": "serving.commands.promote",
+    "rollback": "serving.commands.rollback",
+    "versions": "serving.commands.versions",
+    "check": "serving.commands.check",
 }
 
 

@@ -16,7 +16,7 @@ from job.limits import PREPROCESSING, SIDE
 from job.preprocess import preprocess
 from job.storage import open_storage
 from serving import warmup
-from serving.model import Model
+from serving.model import Model, start_quietly
 from serving.version import (
     BYTES_INPUT,
     BYTES_SIGNATURE,
@@ -61,6 +61,7 @@ def export_version(
     Raises:
         UserError: the version cannot be written there.
     """
+    start_quietly()
     storage = open_storage(root)
     info = VersionInfo(name, labels[0], labels[1], threshold, PREPROCESSING, dict(run), tf.__version__)
     with tempfile.TemporaryDirectory(prefix="covid-ct-export-") as temporary:

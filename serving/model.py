@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,20 @@ class _Call:
             got = f"[{','.join(map(str, value.shape))}]"
             raise ValueError(f"Shape of tensor {name} {got} is not compatible with expected shape {said}")
         return value
+
+
+def start_quietly() -> None:
+    """Runs the process's first session with standard error closed: TensorFlow remarks on it, once, and no log level
+    keeps it from doing so. Call it before there are threads that might have something to say."""
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+            session.run(tf.constant(0))
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
 
 
 def type_name(dtype: Any) -> str:

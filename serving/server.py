@@ -17,6 +17,7 @@ from aiohttp import web
 
 from job.errors import UserError
 from serving import grpc_api, rest
+from serving.model import start_quietly
 from serving.repository import Repository
 from serving.workers import Workers
 
@@ -50,6 +51,7 @@ def serve(options: Options, say: Callable[[str], None]) -> None:
         UserError: nothing to serve, or an address that cannot be had.
     """
     tf.get_logger().setLevel(logging.ERROR)
+    start_quietly()
     folder = options.models / options.name
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; it should hold the versions of {options.name}, as 1, 2, ...")

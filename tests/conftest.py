@@ -3,12 +3,12 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.serving_support import Server
+from tests.s3_server import BUCKET, S3Server, s3_server
+from tests.serving_support import NAME, Server, export
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -25,8 +25,6 @@ def covid_ct() -> Path:
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one exported version of a tiny model, labelled stable."""
-    from tests.serving_support import NAME, export
-
     root = tmp_path_factory.mktemp("models")
     assert export(root) == 1
     (root / NAME / "labels.json").write_text('{"stable": 1}')
@@ -34,10 +32,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(models: Path) -> Iterator["Server"]:
+def server(models: Path) -> Iterator[Server]:
     """A server of `models`, over REST and gRPC."""
-    from tests.serving_support import Server
-
     with Server(models) as running:
         yield running
 
@@ -51,10 +47,25 @@ def scans() -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server; see `S3Server.environment` for how to point boto3 at it."""
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3_root(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A fresh prefix of a real bucket, `s3://...`, with boto3 configured for it in this process."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in s3.environment().items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{BUCKET}/{uuid4().hex[:12]}"
+
+
+@pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Three versions of different models, to be copied from."""
-    from tests.serving_support import NAME, export
-
     root = tmp_path_factory.mktemp("exported")
     return [root / NAME / str(export(root, seed)) for seed in range(3)]
 

@@ -25,6 +25,8 @@ def run(args: argparse.Namespace) -> int:
     from job.train import train
 
     summary = train(wanted, name)
-    say(f"exported {summary['exported']['url']}, report {wanted.runs.rstrip('/')}/{name}/report.html")
+    exported = summary["exported"]
+    verb = "refused by export.quality_gate, kept in" if exported["refused"] else "exported"
+    say(f"{verb} {exported['url']}, report {wanted.runs.rstrip('/')}/{name}/report.html")
     print(json.dumps(summary, indent=1, ensure_ascii=False))
-    return 0
+    return 1 if exported["refused"] else 0
