@@ -126,6 +126,11 @@ class _Api:
             body = await self._body(request, ticket)
             return await ticket.run(lambda: self._call(request, which, found["method"], body))
 
+    def _call(self, request: web.Request, which: Which, method: str, body: bytes) -> str:
+        if request.transport is None or request.transport.is_closing():
+            raise ServingError(Code.CANCELLED, "the client has gone away")
+        return call(self._repository, which, method, body)
+
     def _look(self, which: Which, part: str | None) -> str:
         if not which.name:
             raise invalid("Missing model name in request.")
@@ -166,24 +171,24 @@ class _Api:
             text=f"the body has more than {self._max_body} bytes; send fewer scans, or send them as b64",
         )
 
-    def _call(self, request: web.Request, which: Which, method: str, body: bytes) -> str:
-        if request.transport is None or request.transport.is_closing():
-            raise ServingError(Code.CANCELLED, "the client has gone away")
-        document = json_tensor.parse(body)
-        signature = json_tensor.signature_name(document)
+
+def call(repository: Repository, which: Which, method: str, body: bytes) -> str:
+    """The answer to a body that was posted to a method of a model. Blocking. Raises `ServingError`."""
+    document = json_tensor.parse(body)
+    signature = json_tensor.signature_name(document)
+    if method != "predict":
+        json_tensor.check_examples(document, method)
+    with repository.version(which.version, which.label, which.name) as loaded:
         if method != "predict":
-            json_tensor.check_examples(document, method)
-        with self._repository.version(which.version, which.label, which.name) as loaded:
-            if method != "predict":
-                service.refuse_examples(loaded, signature, method)
-            asked = json_tensor.read_predict(
-                document,
-                service.input_types(loaded, signature),
-                plain_numbers=b"true" not in body and b"false" not in body,
-            )
-            del document
-            outputs = service.predict(loaded, signature, asked.inputs)
-        return json_tensor.write_predict(outputs, asked.columnar)
+            service.refuse_examples(loaded, signature, method)
+        asked = json_tensor.read_predict(
+            document,
+            service.input_types(loaded, signature),
+            plain_numbers=b"true" not in body and b"false" not in body,
+        )
+        del document
+        outputs = service.predict(loaded, signature, asked.inputs)
+    return json_tensor.write_predict(outputs, asked.columnar)
 
 
 def _which(found: re.Match[str]) -> Which:

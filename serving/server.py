@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import json
 import logging
 import os
 import signal
@@ -19,6 +21,9 @@ from job.errors import UserError
 from serving import grpc_api, rest
 from serving.model import start_quietly
 from serving.repository import Repository
+from serving.service import Which
+from serving.version import BYTES_SIGNATURE
+from serving.warmup import drawn_scans
 from serving.workers import Workers
 
 _GRACE_SECONDS = 30
@@ -80,6 +85,7 @@ async def _serve(options: Options, repository: Repository, say: Callable[[str], 
         site, rest_port = await _bind_rest(runner, options.host, options.rest_port)
         grpc_port = _bind_grpc(server, options.host, options.grpc_port)
         await server.start()
+        await _rehearse(repository, workers, options)
         versions = ", ".join(map(str, repository.available()))
         say(
             f"serving {options.name} (version {versions}) at http://{options.host}:{rest_port} "
@@ -98,6 +104,19 @@ async def _serve(options: Options, repository: Repository, say: Callable[[str], 
         await runner.cleanup()
         await asyncio.to_thread(workers.close)
         repository.close()
+
+
+async def _rehearse(repository: Repository, workers: Workers, options: Options) -> None:
+    """Lets every thread answer some requests before the first real one, which would else pay for their start."""
+    instances = [{"b64": base64.b64encode(scan).decode()} for scan in drawn_scans().values()]
+    body = json.dumps({"signature_name": BYTES_SIGNATURE, "instances": instances}).encode()
+
+    async def ask() -> None:
+        with workers.ticket() as ticket:
+            await ticket.run(lambda: rest.call(repository, Which(options.name), "predict", body))
+
+    for _ in range(2):
+        await asyncio.gather(*(ask() for _ in range(min(options.threads, options.queue))))
 
 
 async def _bind_rest(runner: web.AppRunner, host: str, port: int) -> tuple[web.TCPSite, int]:
