@@ -145,5 +145,5 @@ async def _poll(repository: Repository, seconds: float, say: Callable[[str], Non
             await asyncio.to_thread(repository.poll)
         except UserError as error:
             say(str(error))
-        except OSError as error:
-            say(f"{error.filename}: cannot be looked at: {error.strerror}")
+        except Exception as error:  # whatever it is, the watch must go on
+            say(f"looking for versions failed: {error!r}")
