@@ -30,6 +30,9 @@ _PAGE_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; img-src blob: data:"
 )
 
+_UNREAD_SECONDS = 0.2
+"""In this time a stop reads the requests that have arrived before it."""
+
 _BODY_SECONDS = 60
 """A body that takes longer to arrive is given up: it holds a place in the queue."""
 
@@ -48,6 +51,7 @@ class UnderWay:
     async def wait(self, seconds: float) -> None:
         """Waits until no request is under way, but not longer than that; connections are not kept from now on."""
         self._stopping = True
+        await asyncio.sleep(_UNREAD_SECONDS)
         if self._count:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._idle.wait(), seconds)

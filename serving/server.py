@@ -82,10 +82,10 @@ async def _serve(options: Options, repository: Repository, say: Callable[[str], 
     )
     grpc_api.add_services(server, repository, workers, options.max_body)
     try:
+        await _rehearse(repository, workers, options)
         site, rest_port = await _bind_rest(runner, options.host, options.rest_port)
         grpc_port = _bind_grpc(server, options.host, options.grpc_port)
         await server.start()
-        await _rehearse(repository, workers, options)
         versions = ", ".join(map(str, repository.available()))
         say(
             f"serving {options.name} (version {versions}) at http://{options.host}:{rest_port} "

@@ -137,7 +137,7 @@ def scripted(*statuses: int) -> Iterator[tuple[str, list[int]]]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
             given.append(left.pop(0))
             if not given[-1]:
                 time.sleep(3)
@@ -147,6 +147,8 @@ def scripted(*statuses: int) -> Iterator[tuple[str, list[int]]]:
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        do_GET = do_POST
 
         def log_message(self, *_: object) -> None:
             pass
@@ -202,6 +204,13 @@ def test_the_deadline_counts_for_the_whole_call() -> None:
 def test_an_answer_of_another_length_is_an_error() -> None:
     with scripted(200) as (url, _), RestClient(url) as client, pytest.raises(ClientError, match="for 2 scans"):
         client.predict_bytes([b"x", b"y"])
+
+
+def test_a_server_that_does_not_say_what_it_serves_is_no_error() -> None:
+    """TF Serving, or a proxy before it, knows nothing of `/versions.json`."""
+    for status in (404, 405, 403):
+        with scripted(status) as (url, _), RestClient(url) as client:
+            assert client.about() is None
 
 
 def test_rest_needs_no_tensorflow(server: Server, scans: dict[str, bytes], tmp_path: Path) -> None:
