@@ -172,9 +172,9 @@ class RestClient(Client):
         try:
             answer = retrying(lambda seconds: self._ask("GET", "/versions.json", seconds), self.timeout)
         except ClientError as error:
-            if error.code is Code.NOT_FOUND:
-                return None
-            raise
+            if error.code in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED):
+                raise
+            return None
         for each in answer["versions"]:
             if (self.version in (None, each["version"])) and (self.label is None or self.label in each["labels"]):
                 return VersionInfo(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,12 +11,10 @@ from typing import NamedTuple
 
 from job.errors import UserError
 from job.storage import MANIFEST, LocalStorage
+from serving import registry
 from serving.errors import Code, ServingError, invalid
 from serving.model import Model, load_version
 from serving.version import VersionInfo, version_number
-
-LABELS_FILE = "labels.json"
-"""In `<root>/<name>/`: which version each label names, `{"stable": 3, "canary": 4}`."""
 
 _MOST_ENDED = 100  # versions that were served or refused and still appear in the status
 
@@ -99,14 +96,12 @@ class Repository:
         self._loaded: dict[int, Loaded] = {}
         self._labels: dict[str, int] = {}
         self._statuses: dict[int, Status] = {}
-        self._refused: dict[
-            int, int
-        ] = {}  # a version's number to its manifest's time: not tried again until it changes
+        self._refused: dict[int, tuple[int, ...]] = {}  # tried again only when its manifest is another file
         self._said: set[str] = set()
 
     def poll(self) -> None:
         """Looks at the folder once, and loads and unloads what that calls for."""
-        there = sorted(filter(None, map(version_number, self._storage.bundles())), reverse=True)
+        there = registry.versions(self._storage)[::-1]
         self._mention_incomplete(there)
         wanted = set()
         for number in there:
@@ -177,14 +172,9 @@ class Repository:
 
     def _read_labels(self) -> dict[str, int]:
         try:
-            content = json.loads(self._storage.read(LABELS_FILE))
-            if not all(type(number) is int and number > 0 for number in content.values()):
-                raise ValueError("not an object of version numbers by label")
-            return dict(content)
-        except FileNotFoundError:
-            return {}
-        except (UserError, ValueError, AttributeError) as error:
-            self._say_once(f"{self._folder / LABELS_FILE}: labels stay as they are, {error}")
+            return registry.read_labels(self._storage)
+        except UserError as error:
+            self._say_once(f"labels stay as they are: {error}")
             return dict(self._labels)
 
     def _mention_incomplete(self, complete: list[int]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from importlib.resources import files
@@ -10,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from google.protobuf import json_format
 
 from serving import json_tensor, service
@@ -28,14 +30,52 @@ _PAGE_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; img-src blob: data:"
 )
 
+_UNREAD_SECONDS = 0.2
+"""In this time a stop reads the requests that have arrived before it."""
+
 _BODY_SECONDS = 60
 """A body that takes longer to arrive is given up: it holds a place in the queue."""
 
 
-def application(repository: Repository, workers: Workers, max_body: int) -> web.Application:
+class UnderWay:
+    """Counts the requests that have begun, so that a stop can wait for them.
+
+    aiohttp's own shutdown waits for handlers but drops what is still arriving, and with it every upload.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._stopping = False
+        self._idle = asyncio.Event()
+
+    async def wait(self, seconds: float) -> None:
+        """Waits until no request is under way, but not longer than that; connections are not kept from now on."""
+        self._stopping = True
+        await asyncio.sleep(_UNREAD_SECONDS)
+        if self._count:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), seconds)
+
+    @web.middleware
+    async def count(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """aiohttp's middleware."""
+        self._count += 1
+        try:
+            response = await handler(request)
+            if self._stopping:
+                response.force_close()
+            return response
+        finally:
+            self._count -= 1
+            if self._stopping and not self._count:
+                # The response is written after this.
+                asyncio.get_running_loop().call_later(0.1, self._idle.set)
+
+
+def application(repository: Repository, workers: Workers, max_body: int, under_way: UnderWay) -> web.Application:
     """The application; bodies have at most `max_body` bytes."""
     api = _Api(repository, workers, max_body)
-    app = web.Application()
+    app = web.Application(middlewares=[under_way.count])
     app.router.add_get("/", _page)
     app.router.add_get("/versions.json", api.versions)
     app.router.add_route("*", "/{path:.*}", api.handle)
@@ -90,6 +130,11 @@ class _Api:
             body = await self._body(request, ticket)
             return await ticket.run(lambda: self._call(request, which, found["method"], body))
 
+    def _call(self, request: web.Request, which: Which, method: str, body: bytes) -> str:
+        if request.transport is None or request.transport.is_closing():
+            raise ServingError(Code.CANCELLED, "the client has gone away")
+        return call(self._repository, which, method, body)
+
     def _look(self, which: Which, part: str | None) -> str:
         if not which.name:
             raise invalid("Missing model name in request.")
@@ -117,6 +162,8 @@ class _Api:
                     body += chunk
         except TimeoutError as error:
             raise ServingError(Code.DEADLINE_EXCEEDED, f"the body did not arrive in {_BODY_SECONDS} s") from error
+        except ConnectionError as error:
+            raise ServingError(Code.CANCELLED, "the client has gone away") from error
         except web.RequestPayloadError as error:
             raise invalid(f"the body cannot be read: {error}") from error
         return bytes(body)
@@ -128,24 +175,24 @@ class _Api:
             text=f"the body has more than {self._max_body} bytes; send fewer scans, or send them as b64",
         )
 
-    def _call(self, request: web.Request, which: Which, method: str, body: bytes) -> str:
-        if request.transport is None or request.transport.is_closing():
-            raise ServingError(Code.CANCELLED, "the client has gone away")
-        document = json_tensor.parse(body)
-        signature = json_tensor.signature_name(document)
+
+def call(repository: Repository, which: Which, method: str, body: bytes) -> str:
+    """The answer to a body that was posted to a method of a model. Blocking. Raises `ServingError`."""
+    document = json_tensor.parse(body)
+    signature = json_tensor.signature_name(document)
+    if method != "predict":
+        json_tensor.check_examples(document, method)
+    with repository.version(which.version, which.label, which.name) as loaded:
         if method != "predict":
-            json_tensor.check_examples(document, method)
-        with self._repository.version(which.version, which.label, which.name) as loaded:
-            if method != "predict":
-                service.refuse_examples(loaded, signature, method)
-            asked = json_tensor.read_predict(
-                document,
-                service.input_types(loaded, signature),
-                plain_numbers=b"true" not in body and b"false" not in body,
-            )
-            del document
-            outputs = service.predict(loaded, signature, asked.inputs)
-        return json_tensor.write_predict(outputs, asked.columnar)
+            service.refuse_examples(loaded, signature, method)
+        asked = json_tensor.read_predict(
+            document,
+            service.input_types(loaded, signature),
+            plain_numbers=b"true" not in body and b"false" not in body,
+        )
+        del document
+        outputs = service.predict(loaded, signature, asked.inputs)
+    return json_tensor.write_predict(outputs, asked.columnar)
 
 
 def _which(found: re.Match[str]) -> Which:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import json
 import logging
 import os
 import signal
@@ -19,6 +21,9 @@ from job.errors import UserError
 from serving import grpc_api, rest
 from serving.model import start_quietly
 from serving.repository import Repository
+from serving.service import Which
+from serving.version import BYTES_SIGNATURE
+from serving.warmup import drawn_scans
 from serving.workers import Workers
 
 _GRACE_SECONDS = 30
@@ -68,9 +73,8 @@ async def _serve(options: Options, repository: Repository, say: Callable[[str], 
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     # Bodies of all requests together: a few of the largest, or a queue full of usual ones.
     workers = Workers(options.threads, options.queue, 4 * options.max_body)
-    runner = web.AppRunner(
-        rest.application(repository, workers, options.max_body), access_log=None, shutdown_timeout=_GRACE_SECONDS
-    )
+    under_way = rest.UnderWay()
+    runner = web.AppRunner(rest.application(repository, workers, options.max_body, under_way), access_log=None)
     await runner.setup()
     server = grpc.aio.server(
         options=[("grpc.max_receive_message_length", options.max_body), ("grpc.so_reuseport", 0)],
@@ -78,7 +82,8 @@ async def _serve(options: Options, repository: Repository, say: Callable[[str], 
     )
     grpc_api.add_services(server, repository, workers, options.max_body)
     try:
-        rest_port = await _bind_rest(runner, options.host, options.rest_port)
+        await _rehearse(repository, workers, options)
+        site, rest_port = await _bind_rest(runner, options.host, options.rest_port)
         grpc_port = _bind_grpc(server, options.host, options.grpc_port)
         await server.start()
         versions = ", ".join(map(str, repository.available()))
@@ -90,7 +95,8 @@ async def _serve(options: Options, repository: Repository, say: Callable[[str], 
         await stopping.wait()
         say("stopping: ending what has begun")
         polling.cancel()
-        await asyncio.gather(server.stop(_GRACE_SECONDS), runner.cleanup())
+        await site.stop()
+        await asyncio.gather(server.stop(_GRACE_SECONDS), under_way.wait(_GRACE_SECONDS))
         with contextlib.suppress(asyncio.CancelledError):
             await polling
     finally:
@@ -100,12 +106,26 @@ async def _serve(options: Options, repository: Repository, say: Callable[[str], 
         repository.close()
 
 
-async def _bind_rest(runner: web.AppRunner, host: str, port: int) -> int:
+async def _rehearse(repository: Repository, workers: Workers, options: Options) -> None:
+    """Lets every thread answer some requests before the first real one, which would else pay for their start."""
+    instances = [{"b64": base64.b64encode(scan).decode()} for scan in drawn_scans().values()]
+    body = json.dumps({"signature_name": BYTES_SIGNATURE, "instances": instances}).encode()
+
+    async def ask() -> None:
+        with workers.ticket() as ticket:
+            await ticket.run(lambda: rest.call(repository, Which(options.name), "predict", body))
+
+    for _ in range(2):
+        await asyncio.gather(*(ask() for _ in range(min(options.threads, options.queue))))
+
+
+async def _bind_rest(runner: web.AppRunner, host: str, port: int) -> tuple[web.TCPSite, int]:
+    site = web.TCPSite(runner, host, port)
     try:
-        await web.TCPSite(runner, host, port).start()
+        await site.start()
     except OSError as error:
         raise UserError(f"{host}:{port}: cannot serve REST there: {os.strerror(error.errno or 0)}") from error
-    return int(runner.addresses[0][1])
+    return site, int(runner.addresses[0][1])
 
 
 def _bind_grpc(server: grpc.aio.Server, host: str, port: int) -> int:
@@ -125,5 +145,5 @@ async def _poll(repository: Repository, seconds: float, say: Callable[[str], Non
             await asyncio.to_thread(repository.poll)
         except UserError as error:
             say(str(error))
-        except OSError as error:
-            say(f"{error.filename}: cannot be looked at: {error.strerror}")
+        except Exception as error:  # whatever it is, the watch must go on
+            say(f"looking for versions failed: {error!r}")
