@@ -36,7 +36,10 @@ build() { # build DOCKERFILE TAG
         --volume /etc/ssl/certs/ca-certificates.crt:/run/ca.crt:ro --volume "$work/pip.conf:/etc/pip.conf:ro" \
         --build-arg REVISION="$(git rev-parse HEAD)" --file "$1" --tag "$2" . >"$work/build.log" 2>&1 ||
         { tail -40 "$work/build.log" >&2; return 1; }
-    figures+=("$(podman image inspect --format '{{.Size}}' "$2" | awk -v n="$2" '{printf "%-28s %4.0f MB", n, $1 / 1e6}')")
+}
+
+size() { # size NAME: of the training image; the serving image's says nothing with a stand-in as its base
+    figures+=("$(podman image inspect --format '{{.Size}}' "$1" | awk -v n="$1" '{printf "%-28s %4.0f MB", n, $1 / 1e6}')")
 }
 
 # runc, but without the resource limits that a machine like this one may not raise.
@@ -136,6 +139,7 @@ no_secret() { # Neither a file beside the sources nor the builder's environment 
 timed "base image" base "$(sed -n 's/^ARG BASE=//p' Dockerfile.train)"
 echo "$planted" >planted-secret.env
 timed "build Dockerfile.train" build Dockerfile.train "$train"
+size "$train"
 timed "train inside" train_inside
 timed "KubeRay's roles" kuberay_roles
 timed "stand-in for TF Serving" stand_in "$(sed -n 's/^ARG BASE=//p' Dockerfile.serve)"
