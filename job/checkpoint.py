@@ -54,7 +54,11 @@ def save(storage: Storage, state: State) -> None:
     np.savez(buffer, **arrays)
     plain = {name: getattr(state, name) for name in _PLAIN}
     files = {"arrays.npz": buffer.getvalue(), "state.json": json.dumps(plain).encode()}
-    storage.write_bundle(f"{FOLDER}/step-{state.updates:08d}", files)
+    name = f"{FOLDER}/step-{state.updates:08d}"
+    if not storage.write_bundle(name, files):
+        # One of that step is there from before this run went on from an older one: it was damaged.
+        storage.delete(name)
+        storage.write_bundle(name, files)
     for name in storage.bundles(FOLDER)[:-KEPT]:
         storage.delete(f"{FOLDER}/{name}")
 

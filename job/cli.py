@@ -8,6 +8,8 @@ COMMANDS = {
     "train": "job.commands.train",
     "config": "job.commands.config",
     "sample": "job.commands.sample",
+    "audit": "job.commands.audit",
+    "report": "job.commands.report",
 }
 
 

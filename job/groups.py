@@ -13,7 +13,7 @@ from job.storage import open_file
 
 # COVID-CT names a figure `<paper>-p<page>-<number>%<panel>.png`, or `<case>%<panel>.jpg`.
 _PAGE = re.compile(r"-p\d+(?=[-_%.]|$)")
-_PANEL = re.compile(r"%\d+$")
+_PANEL = re.compile(r"(?<=.)%\d+$")
 
 _IMAGE_COLUMNS = ("file name", "filename", "file", "image name", "image", "path")
 _GROUP_COLUMNS = ("patient id", "patient", "patientid", "group")
@@ -25,11 +25,13 @@ def from_name(path: str) -> str:
     >>> from_name("CT_COVID/2020.02.10.20021584-p6-52%10.png")
     'CT_COVID/2020.02.10.20021584'
     >>> from_name("CT_NonCOVID/71%0.jpg")
-    'CT_NonCOVID/71'
+    'CT_NonCOVID/71%'
+
+    The `%` stays: in COVID-CT `14%0.jpg` and `14.png` are of different cases.
     """
     name = PurePosixPath(path)
     page = _PAGE.search(name.stem, pos=1)
-    source = name.stem[: page.start()] if page else _PANEL.sub("", name.stem)
+    source = name.stem[: page.start()] if page else _PANEL.sub("%", name.stem)
     return f"{name.parent.as_posix()}/{source or name.stem}"
 
 

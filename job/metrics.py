@@ -66,14 +66,30 @@ def figures(
         ValueError: no scans, unequal lengths, labels other than 0 and 1, probabilities outside [0, 1].
     """
     y, p, codes = _checked(labels, probabilities, groups)
-    tables = _tables(y, p, threshold)
-    value = {name: float(drawn[0]) for name, drawn in tables(np.ones((1, len(y)))).items()}
-    drawn: dict[str, list[Floats]] = {name: [] for name in NAMES}
-    if codes.max() > 0:
-        for counts in resampled(codes, resamples, seed):
-            for name, column in tables(counts).items():
-                drawn[name].append(column)
-    return {name: _figure(value[name], drawn[name]) for name in NAMES}
+    return _with_intervals(_tables(y, p, threshold), codes, resamples, seed)
+
+
+def differences(
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    others: ArrayLike,
+    groups: Sequence[str],
+    threshold: float = 0.5,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, Figure]:
+    """How much better (or worse) two models are on the same scans: `figures` of `others` minus those of
+    `probabilities`. The bootstrap is paired: each resample scores both, so what is hard for both cancels out."""
+    y, p, codes = _checked(labels, probabilities, groups)
+    _, q, _ = _checked(labels, others, groups)
+    one, other = _tables(y, p, threshold), _tables(y, q, threshold)
+
+    def gap(counts: Floats) -> dict[str, Floats]:
+        before, after = one(counts), other(counts)
+        return {name: after[name] - before[name] for name in NAMES}
+
+    return _with_intervals(gap, codes, resamples, seed)
 
 
 def resampled(codes: NDArray[np.intp], resamples: int, seed: int) -> Iterator[Floats]:
@@ -113,6 +129,18 @@ def _checked(
     if not ((p >= 0) & (p <= 1)).all():
         raise ValueError("probabilities must lie in [0, 1]")
     return y, p, group_codes(groups)
+
+
+def _with_intervals(
+    tables: Callable[[Floats], dict[str, Floats]], codes: NDArray[np.intp], resamples: int, seed: int
+) -> dict[str, Figure]:
+    value = {name: float(column[0]) for name, column in tables(np.ones((1, len(codes)))).items()}
+    drawn: dict[str, list[Floats]] = {name: [] for name in NAMES}
+    if codes.max() > 0:
+        for counts in resampled(codes, resamples, seed):
+            for name, column in tables(counts).items():
+                drawn[name].append(column)
+    return {name: _figure(value[name], drawn[name]) for name in NAMES}
 
 
 def _tables(y: Floats, p: Floats, threshold: float) -> Callable[[Floats], dict[str, Floats]]:

@@ -139,7 +139,8 @@ class Repository:
             return True
         folder = self._folder / str(number)
         try:
-            changed = (folder / MANIFEST).stat().st_mtime_ns
+            found = (folder / MANIFEST).stat()
+            changed = (found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
         except OSError:
             return False  # it has just been removed
         if self._refused.get(number) == changed:

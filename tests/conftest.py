@@ -1,7 +1,7 @@
 """Fixtures that every suite may use."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -61,3 +61,16 @@ def s3_root(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in s3.environment().items():
         monkeypatch.setenv(name, value)
     return f"s3://{BUCKET}/{uuid4().hex[:12]}"
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three versions of different models, to be copied from."""
+    root = tmp_path_factory.mktemp("exported")
+    return [root / NAME / str(export(root, seed)) for seed in range(3)]
+
+
+@pytest.fixture(scope="session")
+def repeat() -> Callable[[str, int], int]:
+    """How often to repeat: the number given, or what the environment variable of that name says."""
+    return lambda name, usual: int(os.environ.get(name, usual))

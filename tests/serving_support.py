@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from job.storage import LocalStorage
 
 NAME = "covid_ct"
 LABELS = ("CT_NonCOVID", "CT_COVID")
@@ -128,6 +131,22 @@ def environment(path: str | None = None) -> dict[str, str]:
     return {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"} | ({"PATH": path} if path else {})
 
 
-def pick(scans: dict[str, bytes], names: Sequence[str]) -> list[bytes]:
-    """The scans of these names, in order."""
-    return [scans[name] for name in names]
+def place(source: Path, root: Path, number: int, name: str = NAME) -> Path:
+    """A copy of the version in `source` as version `number` of `root`, appearing whole."""
+    target = root / name / str(number)
+    temporary = target.with_name(f".incomplete-{number}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(source, temporary)
+    temporary.rename(target)
+    return target
+
+
+def write_labels(root: Path, name: str = NAME, **labels: int) -> None:
+    """What `promote` writes: which version each label names."""
+    LocalStorage(root / name).write("labels.json", json.dumps(labels).encode())
+
+
+def recorded(version: Path, scan: str) -> float:
+    """The probability that the version's export recorded for one of the warm-up scans."""
+    warmup = json.loads((version / "assets.extra/evaluation.json").read_text())["warmup"]
+    return float(next(each["probability"][0] for each in warmup if each["scans"] == [scan]))

@@ -8,17 +8,22 @@ from typing import Any
 import numpy as np
 
 from job import run as files
+from job.audit.audit import audit
 from job.cache import Cache
 from job.gradcam import grad_cam, similarity
 from job.model import Classifier
+from job.report.audit import audit_section, offending
 from job.report.page import Explained, Picture, report_html, worst_mistakes
-from job.report.pictures import encode, overlay
+from job.report.pictures import encode, overlay, thumbnail
 from job.report.run import Run
 from job.settings import Settings
 from job.storage import Storage, open_storage
 
 RANDOM_NETWORKS = 3
 """Networks with random weights that the maps are compared with."""
+
+NEAR_DUPLICATES_UP_TO = 20_000
+"""A run with more scans than this leaves near duplicates to `python -m job audit`, which may take its time."""
 
 
 def build_report(
@@ -32,7 +37,19 @@ def build_report(
     """The HTML of a run whose folder has its manifest and metrics."""
     manifest = files.manifest(folder) or []
     run = Run(name, settings.to_dict(), manifest, files.metrics(folder), evaluation, summary)
-    return report_html(run, explain(run, settings, model))
+    storage = open_storage(settings.data.root)
+    found = audit(
+        manifest,
+        storage.read,
+        root=storage.url,
+        split=settings.data.split,
+        notices=summary.get("notices", ()),
+        baseline=evaluation["shortcut"],
+        near=len(manifest) <= NEAR_DUPLICATES_UP_TO,
+        seed=settings.training.seed,
+    )
+    pictures = {path: thumbnail(storage.read(path)) for path in offending(found)}
+    return report_html(run, explain(run, settings, model), audit=audit_section(found, pictures))
 
 
 def explain(run: Run, settings: Settings, model: Classifier) -> Explained:

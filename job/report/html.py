@@ -70,7 +70,7 @@ def picture(data: bytes, alt: str) -> str:
 
 def definition(values: Mapping[str, Any]) -> str:
     """Nested plain values as a list of names and values."""
-    items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(_plain(value))}</dd>" for name, value in _flat(values))
+    items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(plain(value))}</dd>" for name, value in flat(values))
     return f'<dl class="values">{items}</dl>'
 
 
@@ -91,20 +91,22 @@ def with_interval(found: Figure | Mapping[str, Any]) -> str:
     return number(found["value"]) if found["low"] is None else f"{number(found['value'])} ({interval(found)})"
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """Nested values one by one, under names such as `training.seed`."""
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
+    """A setting's value as the YAML would show it."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
-    return ", ".join(map(_plain, value)) if isinstance(value, list | tuple) else str(value)
+    return ", ".join(map(plain, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _class(kind: str) -> str:
@@ -167,6 +169,12 @@ line.grid { stroke: var(--rule); stroke-width: 0.6; }
   font-size: 0.875rem; }
 .legend svg { width: 28px; height: 10px; margin-right: 0.4rem; vertical-align: middle; }
 .matrix td { text-align: center; min-width: 5.5rem; padding: 0.6rem; border: 1px solid var(--rule); }
+.finding { border-left: 4px solid var(--rule); padding: 0.1rem 0 0.1rem 1rem; margin: 1rem 0; }
+.finding h3 { margin: 0.25rem 0; } .finding ul { font-size: 0.85rem; overflow-wrap: anywhere; padding-left: 1.2rem; }
+.finding.error { border-left-color: var(--s1); } .finding.warning { border-left-color: var(--warn-rule); }
+.badge { font-size: 0.75rem; text-transform: uppercase; letter-spacing: 0.04em; border: 1px solid currentColor;
+  border-radius: 4px; padding: 0.05rem 0.35rem; vertical-align: middle; }
+.error .badge { color: var(--s1); } .warning .badge { color: var(--warn-rule); } .note .badge { color: var(--soft); }
 details { margin: 0.75rem 0; } summary { cursor: pointer; font-weight: 600; padding: 0.3rem 0; }
 :focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
 @media print { :root { --ink: #000; --soft: #444; --paper: #fff; --sheet: #f6f6f6; --rule: #bbb; --s0: #0a5ea8;

@@ -19,6 +19,14 @@ def encode(pixels: npt.NDArray[np.uint8]) -> bytes:
     return data.getvalue()
 
 
+def thumbnail(data: bytes, side: int = 224) -> bytes:
+    """An encoded image as a small JPEG of the same aspect."""
+    with Image.open(io.BytesIO(data)) as image:
+        small = image.convert("RGB")
+    small.thumbnail((side, side), Image.Resampling.BOX)
+    return encode(np.asarray(small))
+
+
 def overlay(pixels: npt.NDArray[np.uint8], heat: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     """Pixels uint8 [h, w, 3] tinted by a map float32 [a, b] in [0, 1], which is enlarged to their size."""
     height, width = pixels.shape[:2]

@@ -204,9 +204,7 @@ def message(name: str, fields: dict[str, tuple[str, bool]]) -> object:
         if not scalar:
             added.type_name = kind
     pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(
-        descriptor_pool.Default().FindFileByName("google/protobuf/wrappers.proto").serialized_pb
-    )
+    pool.AddSerializedFile(descriptor_pool.Default().FindFileByName("google/protobuf/wrappers.proto").serialized_pb)
     pool.AddSerializedFile(file.SerializeToString())
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(name))()
 
@@ -226,6 +224,8 @@ def test_config_files_are_what_tf_serving_reads() -> None:
     # TF Serving insists that the last allowed size is the largest batch.
     assert batching.allowed_batch_sizes[-1] == batching.max_batch_size.value
     assert list(batching.allowed_batch_sizes) == sorted(batching.allowed_batch_sizes)
-    path = re.findall(r'^prometheus_config {\n  enable: true\n  path: "(\S+)"\n}', (SERVE / "monitoring.config").read_text(), re.M)
+    path = re.findall(
+        r'^prometheus_config {\n  enable: true\n  path: "(\S+)"\n}', (SERVE / "monitoring.config").read_text(), re.M
+    )
     annotations = find(render("s3"), "Deployment")["spec"]["template"]["metadata"]["annotations"]
     assert path == [annotations["prometheus.io/path"]]

@@ -87,9 +87,7 @@ MISTAKES = {
     "not in the namespace": change("metadata", lambda m: m.pop("namespace"), "Service"),
     "selects no pod": change("spec.selector", lambda s: s.update({"app.kubernetes.io/name": "x"}), "Service"),
     "does not select its own": change("spec.selector.matchLabels", lambda s: s.update(x="y"), "Deployment"),
-    "target does not exist": change(
-        "spec.scaleTargetRef", lambda s: s.update(name="gone"), "HorizontalPodAutoscaler"
-    ),
+    "target does not exist": change("spec.scaleTargetRef", lambda s: s.update(name="gone"), "HorizontalPodAutoscaler"),
     "sets replicas": change("spec", lambda s: s.update(replicas=2), "Deployment"),
     "which is not there": change(
         "spec.metrics.0.containerResource", lambda m: m.update(container="x"), "HorizontalPodAutoscaler"
@@ -114,16 +112,12 @@ MISTAKES = {
     "may run as root": change(f"{HEAD}.securityContext", lambda s: s.update(runAsNonRoot=False)),
     "no seccomp profile": change(f"{HEAD}.securityContext", lambda s: s.pop("seccompProfile")),
     "host's namespaces": change(HEAD, lambda s: s.update(hostNetwork=True)),
-    "not needed here": change(
-        f"{HEAD}.volumes", lambda v: v.append({"name": "h", "hostPath": {"path": "/"}})
-    ),
+    "not needed here": change(f"{HEAD}.volumes", lambda v: v.append({"name": "h", "hostPath": {"path": "/"}})),
     "may gain privileges": change(
         f"{HEAD}.containers.0.securityContext", lambda s: s.update(allowPrivilegeEscalation=True)
     ),
     "keeps capabilities": change(f"{HEAD}.containers.0.securityContext", lambda s: s.pop("capabilities")),
-    "can be written": change(
-        f"{HEAD}.containers.0.securityContext", lambda s: s.update(readOnlyRootFilesystem=False)
-    ),
+    "can be written": change(f"{HEAD}.containers.0.securityContext", lambda s: s.update(readOnlyRootFilesystem=False)),
     "mounts a token": change(HEAD, lambda s: s.update(automountServiceAccountToken=True)),
     "longer than 47": change("metadata", lambda m: m.update(name="c" * 48)),
     "no DNS-1035 label": change("metadata", lambda m: m.update(name="0-covid")),

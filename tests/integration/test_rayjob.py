@@ -76,7 +76,9 @@ def draw_scans(folder: Path) -> Path:
     """What the local overlay's init container makes, by its own command, run twice as a retried pod would."""
     (head,) = [pod for pod in pods(render("local")) if pod.owner == "head"]
     (sample,) = [container for container in head.containers if container["name"] == "sample"]
-    command = [word.replace("/storage", str(folder)).replace("--per-class 40", "--per-class 20") for word in sample["args"]]
+    command = [
+        word.replace("/storage", str(folder)).replace("--per-class 40", "--per-class 20") for word in sample["args"]
+    ]
     for _ in range(2):
         environment = {**os.environ, "PATH": f"{RAY.parent}{os.pathsep}{os.environ['PATH']}"}
         subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
-from job.metrics import BINS, NAMES, figures, group_codes, resampled
+from job.metrics import BINS, NAMES, differences, figures, group_codes, resampled
 
 
 def scans(seed: int, n: int = 120, per_group: int = 3, levels: int = 40) -> tuple[Any, Any, list[str]]:
@@ -168,6 +168,19 @@ def test_auc_has_no_interval_when_most_resamples_have_one_class() -> None:
     drawn = [figures([1, 0], [0.9, 0.1], ["a", "b"], resamples=101, seed=seed)["auc"]["low"] for seed in range(20)]
     assert None in drawn
     assert 1.0 in drawn
+
+
+def test_differences_are_paired() -> None:
+    labels, probabilities, groups = scans(4, n=200)
+    better = np.clip(probabilities + 0.1 * (2 * labels - 1), 0, 1)
+    found = differences(labels, probabilities, better, groups)
+    before, after = figures(labels, probabilities, groups), figures(labels, better, groups)
+    for name in NAMES:
+        assert found[name]["value"] == pytest.approx(after[name]["value"] - before[name]["value"])
+    assert found["auc"]["low"] > 0
+    assert found["auc"]["high"] - found["auc"]["low"] < before["auc"]["high"] - before["auc"]["low"]
+    same = differences(labels, probabilities, probabilities, groups)
+    assert same["auc"] == {"value": 0.0, "low": 0.0, "high": 0.0}
 
 
 def test_the_same_seed_gives_the_same_intervals_and_another_seed_others() -> None:

@@ -1,0 +1,1 @@
+"""What a data set gives away without its pixels, and what is wrong with it: `python -m job audit`."""

@@ -1,0 +1,71 @@
+"""Tell what a data set gives away without its pixels, and what is wrong with it.
+
+Duplicates (also rescaled, recompressed or mirrored), patients and papers on two sides of the split, suffixes that lie,
+and what a model reaches that sees no pixel; each finding with what to do. Where ROOT has split lists (split/) or
+*MetaInfo*.csv files with patients, they are used unless --set says otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import PurePosixPath
+
+from job import settings
+from job.console import say
+from job.settings import Data
+from job.storage import open_storage
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """ROOT, --set, --json and --all."""
+    parser.add_argument("root", metavar="ROOT", help="a folder or s3://bucket/prefix, holding one folder per class")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a setting, e.g. data.positive=CT_COVID or data.split=grouped; repeatable",
+    )
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    parser.add_argument("--all", action="store_true", help="name every scan of each finding, not only a few")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Audits it and prints what was found."""
+    data, seed = _settings(args.root, args.set)
+    from job import catalog
+    from job.audit.audit import audit
+    from job.audit.text import as_text
+
+    say(f"reading {data.root} (split {data.split}, {_groups(data)})")
+    found = catalog.build(data, seed)
+    say(f"comparing {len(found.scans)} scans")
+    storage = open_storage(data.root)
+    result = audit(found.scans, storage.read, root=data.root, split=data.split, notices=found.notices, seed=seed)
+    if args.json:
+        print(json.dumps(result.to_dict(), indent=1, ensure_ascii=False, allow_nan=False))
+    else:
+        print(as_text(result, every=args.all), end="")
+    return 0
+
+
+def _settings(root: str, overrides: list[str]) -> tuple[Data, int]:
+    """All scans of a root, split as its own lists say if it has any, bad images listed instead of refused."""
+    given = {override.partition("=")[0].strip() for override in overrides}
+    loaded = settings.load(None, ["data.per_class=null", "data.on_bad_image=skip", *overrides])
+    data = dataclasses.replace(loaded.data, root=root)
+    storage = open_storage(root)
+    if not given & {"data.split", "data.lists"} and any(True for _ in storage.entries("split")):
+        data = dataclasses.replace(data, split="published")
+    if "data.groups" not in given:
+        paths = [entry.path for entry in storage.entries()]
+        tables = [path for path in paths if "/" not in path and PurePosixPath(path).match("*MetaInfo*.csv")]
+        if tables:
+            data = dataclasses.replace(data, groups=tuple(f"{root.rstrip('/')}/{path}" for path in tables))
+    return data, loaded.training.seed
+
+
+def _groups(data: Data) -> str:
+    return f"patients from {', '.join(data.groups)}" if data.groups else "patients or papers by file name"
