@@ -26,10 +26,11 @@ lock: $(TOOLS)  ## Write the images' dependencies, exact and with hashes, to .ci
 image-test:  ## Build both images with buildah and use them (root, Debian, 10 GB of disk)
 	bash k8s/image-test.sh
 
-# Known vulnerabilities of what the images install. Findings are triaged in docs/kubernetes.md.
+# Known vulnerabilities of what the images install. --strict: a package that cannot be looked up is a failure, not a
+# pass. Findings are triaged in docs/kubernetes.md.
 audit-deps: $(TOOLS)  ## Look for known vulnerabilities in what the images install
-	$(TOOLS)/bin/pip-audit --disable-pip --require-hashes -r .ci/requirements-cpu.lock
-	$(TOOLS)/bin/pip-audit --disable-pip --require-hashes -r .ci/requirements-gpu.lock
+	$(TOOLS)/bin/pip-audit --strict --disable-pip --require-hashes -r .ci/requirements-cpu.lock
+	$(TOOLS)/bin/pip-audit --strict --disable-pip --require-hashes -r .ci/requirements-gpu.lock
 
 # What is in the training image, as CycloneDX: Python packages with their hashes.
 sbom: $(TOOLS)  ## Write what the training images hold to build/sbom-*.cdx.json (CycloneDX)
