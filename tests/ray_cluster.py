@@ -1,4 +1,4 @@
-"""A Ray cluster of separate processes, as KubeRay starts them in pods: for tests, on loopback, with token authentication."""
+"""A Ray cluster of separate processes, as KubeRay starts them in pods: for tests, on loopback, with a token."""
 
 from __future__ import annotations
 

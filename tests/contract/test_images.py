@@ -216,7 +216,7 @@ def test_config_files_are_what_tf_serving_reads() -> None:
     (model,) = models.model_config_list.config
     assert (model.name, model.base_path) == ("covid_ct", "/models/covid_ct")
     number = (".google.protobuf.Int64Value", False)
-    parameters = {name: number for name in ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches")}
+    parameters = dict.fromkeys(("max_batch_size", "batch_timeout_micros", "max_enqueued_batches"), number)
     batching = message(
         "BatchingParameters", {**parameters, "num_batch_threads": number, "allowed_batch_sizes": ("int64", True)}
     )

@@ -235,6 +235,8 @@ def test_the_documented_cost_is_what_the_pods_ask_for(overlay: str) -> None:
         for i, (name, unit) in enumerate((("cpu", 1), ("memory", 2**30))):
             total[i] += count * sum(quantity(c["resources"]["requests"][name]) for c in running) / unit
     text = (ROOT / "docs" / "kubernetes.md").read_text()
-    (row,) = re.findall(rf"^\| {overlay} \| (\S+).*? \| (\S+) GiB \| (\S+) \| (\S+) GiB \| (\d+) to (\d+) \|$", text, re.M)
+    (row,) = re.findall(
+        rf"^\| {overlay} \| (\S+).*? \| (\S+) GiB \| (\S+) \| (\S+) GiB \| (\d+) to (\d+) \|$", text, re.M
+    )
     expected = [*asked["training"], *asked["serving"], scaler["minReplicas"], scaler["maxReplicas"]]
     assert [float(cell) for cell in row] == pytest.approx(expected)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.contract.manifests import Object, find, pods, quantity, render
+from tests.contract.manifests import find, pods, quantity, render
 from tests.ray_cluster import RAY, ROOT, RayCluster, ray_cluster
 from tests.s3_server import S3Server
 

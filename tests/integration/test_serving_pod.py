@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -84,6 +83,7 @@ exec {shlex.join(command)} --grpc-port {self.ports["8500"]} --rest-port {self.po
         return word.replace("/models", str(self.models), 1) if word.startswith("/models") else word
 
     def start(self, name: str) -> subprocess.Popen[bytes]:
+        """A container's process, with its output in the log."""
         container = self.containers[name]
         # The serving image's entrypoint is `serve`; the training image has none but its init.
         words = container.get("args") or [str(SERVE / "serve")]
@@ -109,6 +109,7 @@ exec {shlex.join(command)} --grpc-port {self.ports["8500"]} --rest-port {self.po
         return done.returncode == 0
 
     def wait(self, kind: str, seconds: float) -> None:
+        """Until a probe succeeds."""
         deadline = time.monotonic() + seconds
         while not self.probe(kind):
             assert time.monotonic() < deadline, self.log.read_text()[-3000:]
@@ -116,7 +117,7 @@ exec {shlex.join(command)} --grpc-port {self.ports["8500"]} --rest-port {self.po
 
 
 class Traffic(threading.Thread):
-    """A client that asks without pause, one connection each time, and keeps what went wrong and which version answered."""
+    """A client that asks without pause, a connection each time, and keeps what went wrong."""
 
     def __init__(self, url: str, body: bytes) -> None:
         super().__init__(daemon=True)
@@ -126,6 +127,7 @@ class Traffic(threading.Thread):
         self._end = threading.Event()
 
     def run(self) -> None:
+        """Asks until it is stopped."""
         while not self._end.is_set():
             request = urllib.request.Request(self.url, self.body, {"Content-Type": "application/json"})
             try:
@@ -137,15 +139,16 @@ class Traffic(threading.Thread):
             time.sleep(0.02)
 
     def stop(self) -> None:
+        """Ends after the request under way."""
         self._end.set()
         self.join()
 
 
 @pytest.fixture
-def pod(tmp_path: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pod]:
+def pod(tmp_path: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Pod:
     for name, value in s3.environment().items():
         monkeypatch.setenv(name, value)
-    yield Pod(tmp_path, s3)
+    return Pod(tmp_path, s3)
 
 
 @pytest.mark.timeout(300)
