@@ -12,7 +12,6 @@ train=localhost/covid-ct-train:test serve=localhost/covid-ct-serve:test
 mkdir -p "$work/storage"
 chown 10001:10001 "$work/storage"
 planted=planted-$RANDOM$RANDOM$RANDOM
-trap 'rm -f planted-secret.env' EXIT
 figures=()
 
 timed() { # timed NAME COMMAND...: runs it and notes the seconds
@@ -137,7 +136,8 @@ no_secret() { # Neither a file beside the sources nor the builder's environment 
 }
 
 timed "base image" base "$(sed -n 's/^ARG BASE=//p' Dockerfile.train)"
-echo "$planted" >planted-secret.env
+mkdir -p build # within the build context, and no business of git's
+echo "$planted" >build/planted-secret.env
 timed "build Dockerfile.train" build Dockerfile.train "$train"
 size "$train"
 timed "train inside" train_inside

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tests.contract.manifest_rules import RULES
-from tests.contract.manifests import OVERLAYS, ROOT, Object, find, pods, quantity, render
+from tests.contract.manifests import OVERLAYS, ROOT, Object, find, kustomize, pods, quantity, render
 
 KUBERNETES = "1.36"
 every_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
@@ -215,6 +215,17 @@ def test_storage_can_be_reached_through_the_policies(overlay: str) -> None:
     explicit = re.search(r":(\d+)$", endpoint)
     port = int(explicit[1]) if explicit else {"https": 443, "http": 80}[endpoint.split(":")[0]]
     assert port in [p["port"] for rule in policies["storage"]["egress"] for p in rule["ports"]]
+
+
+@every_overlay
+def test_no_secret_of_the_environment_gets_into_a_manifest(overlay: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # An env file's line without a value would take it from whoever renders.
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "RAY_AUTH_TOKEN"):
+        monkeypatch.setenv(name, "planted-4711")
+    rendered = kustomize(overlay)
+    assert "planted" not in rendered
+    assert "kind: Secret" not in rendered
+    assert not re.search(r"AKIA[0-9A-Z]{16}|BEGIN [A-Z ]*PRIVATE KEY", rendered)
 
 
 def test_every_overlay_is_documented() -> None:

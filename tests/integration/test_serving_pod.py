@@ -25,7 +25,7 @@ from job.storage import LocalStorage
 from serving.registry import publish
 from tests.contract.manifests import ROOT, Object, find, pods, render
 from tests.ray_cluster import free_ports
-from tests.s3_server import BUCKET, S3Server
+from tests.s3_server import BUCKET, SECRET, S3Server
 from tests.serving_support import NAME, export
 
 SERVE = ROOT / "k8s" / "serve-image"
@@ -206,6 +206,7 @@ def test_a_pod_loads_updates_survives_a_bad_version_and_drains(
         # A sidecar is told to end after the main containers have ended.
         follow.send_signal(signal.SIGTERM)
         assert follow.wait(10) == 0
+        assert SECRET not in pod.log.read_text()
     finally:
         for process in processes:
             process.kill()
