@@ -98,14 +98,17 @@ kuberay_roles() { # The commands that KubeRay 1.7 gives head, worker and submitt
     echo "head, worker and submitter work; the wrong token does not"
 }
 
-stand_in() { # stand_in NAME: the project's server where TF Serving would be
+stand_in() { # stand_in NAME: the project's server where TF Serving would be, unless TF Serving's own image is there
+    local mark
+    mark=$(podman image inspect --format '{{index .Labels "stand-in"}}' "$1" 2>/dev/null || echo none)
+    [ -n "$mark" ] || { echo "using the image $1 that is here"; return; }
     printf '%s\n' '#!/bin/bash' 'for a in "$@"; do case $a in' \
         '--port=*) grpc=${a#*=} ;; --rest_api_port=*) rest=${a#*=} ;; --model_config_file=*) cat "${a#*=}" >/dev/null || exit 1 ;;' \
         'esac; done' 'exec python -m serving run --built-in --models /models --name covid_ct --rest-port $rest --grpc-port $grpc' \
         >"$work/tensorflow_model_server"
     chmod +x "$work/tensorflow_model_server"
     printf 'FROM %s\nUSER root\nCOPY tensorflow_model_server /usr/bin/\n' "$train" |
-        buildah bud --isolation chroot --pull-never --quiet --file - --tag "$1" "$work" >/dev/null
+        buildah bud --isolation chroot --pull-never --quiet --label stand-in=yes --file - --tag "$1" "$work" >/dev/null
 }
 
 serve_inside() { # Ready only once the model is, and gone soon after SIGTERM
