@@ -48,7 +48,7 @@ def ray_cluster(head: Sequence[str], workers: Sequence[Sequence[str]], env: Mapp
     `env` is added to the processes' environment: what a container's environment holds in a cluster.
 
     Raises:
-        RuntimeError: a node is not healthy within a minute and a half.
+        RuntimeError: a node does not start.
     """
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # short: Ray's socket paths are limited to 107 bytes
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
@@ -113,7 +113,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def _wait_until(there: Callable[[], bool], node: subprocess.Popen[bytes], folder: Path) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 200
     while not there():
         if time.monotonic() > deadline or node.poll() is not None:
             logs = "\n".join(path.read_text(errors="replace")[-3000:] for path in folder.glob("*.log"))

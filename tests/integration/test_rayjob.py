@@ -105,16 +105,16 @@ def submit(cluster: RayCluster, job: Job, submission: str) -> None:
     """As KubeRay's submitter does."""
     command = [str(RAY), "job", "submit", "--address", cluster.dashboard, "--no-wait"]
     command += ["--runtime-env-json", job.runtime_env, "--submission-id", submission, "--", *job.entrypoint.split()]
-    subprocess.run(command, env=cluster.environment, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, env=cluster.environment, check=True, capture_output=True, timeout=300)
 
 
 def follow(cluster: RayCluster, submission: str) -> tuple[str, str]:
     """How the job ended, as KubeRay asks the dashboard (following the log says 0 of a failed job too), and its log."""
     arguments = ["--address", cluster.dashboard]
     command = [str(RAY), "job", "logs", *arguments, "--follow", submission]
-    done = subprocess.run(command, env=cluster.environment, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, env=cluster.environment, capture_output=True, text=True, timeout=600)
     command = [str(RAY), "job", "status", *arguments, submission]
-    status = subprocess.run(command, env=cluster.environment, capture_output=True, text=True, timeout=60)
+    status = subprocess.run(command, env=cluster.environment, capture_output=True, text=True, timeout=300)
     (ended,) = re.findall(r"Job '\S+' (succeeded|failed|was stopped)", status.stdout + status.stderr)
     return ended, done.stdout + done.stderr
 
@@ -123,12 +123,12 @@ def start(job: Job) -> Any:
     return ray_cluster(job.head, [job.worker], job.environment)
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(900)
 def test_a_lost_cluster_costs_a_retry_that_goes_on_and_a_finished_run_is_left_alone(job: Job, s3: S3Server) -> None:
     runs = f"{job.source.rpartition('/models/')[0]}/runs/{job.name}"
     with start(job) as cluster:
         submit(cluster, job, "first")
-        deadline = time.monotonic() + 150
+        deadline = time.monotonic() + 300
         while len(epochs(s3, runs)) < 2 and time.monotonic() < deadline:
             time.sleep(0.1)
         cluster.kill()

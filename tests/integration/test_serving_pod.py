@@ -151,7 +151,7 @@ def pod(tmp_path: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Pod:
     return Pod(tmp_path, s3)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_pod_loads_updates_survives_a_bad_version_and_drains(
     pod: Pod, tmp_path: Path, scans: dict[str, bytes]
 ) -> None:
@@ -159,17 +159,17 @@ def test_a_pod_loads_updates_survives_a_bad_version_and_drains(
     processes = []
     try:
         # Nothing published yet: the init container fails, and the kubelet would start it again.
-        assert pod.start("pull").wait(120) == 1
+        assert pod.start("pull").wait(300) == 1
         assert "publish one" in pod.log.read_text()
 
         publish(str(made / NAME / str(export(made, seed=1))), pod.source)
-        assert pod.start("pull").wait(120) == 0, pod.log.read_text()
+        assert pod.start("pull").wait(300) == 0, pod.log.read_text()
         assert not pod.probe("startupProbe")
         assert not pod.probe("livenessProbe")
 
         follow, server = pod.start("follow"), pod.start("tf-serving")
         processes += [follow, server]
-        pod.wait("startupProbe", 90)
+        pod.wait("startupProbe", 200)
         assert pod.probe("readinessProbe")
         assert pod.probe("livenessProbe")
 
@@ -183,7 +183,7 @@ def test_a_pod_loads_updates_survives_a_bad_version_and_drains(
         # A version that answers other than it says of itself: never seen by the server.
         give_other_weights(made / NAME / "2", made / NAME / "3", weights_of=made / NAME / "1")
         publish(str(made / NAME / "3"), pod.source)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 200
         while "version 3 is refused" not in pod.log.read_text():
             assert time.monotonic() < deadline, pod.log.read_text()[-3000:]
             time.sleep(0.2)
@@ -233,7 +233,7 @@ def versions_at(url: str) -> dict[int, str]:
 
 
 def wait_for_version(url: str, number: int) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 200
     while versions_at(url) != {number: "AVAILABLE"}:
         assert time.monotonic() < deadline, versions_at(url)
         time.sleep(0.2)
