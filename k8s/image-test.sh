@@ -12,7 +12,6 @@ train=localhost/covid-ct-train:test serve=localhost/covid-ct-serve:test
 mkdir -p "$work/storage"
 chown 10001:10001 "$work/storage"
 planted=planted-$RANDOM$RANDOM$RANDOM
-trap 'rm -f planted-secret.env' EXIT
 figures=()
 
 timed() { # timed NAME COMMAND...: runs it and notes the seconds
@@ -36,7 +35,10 @@ build() { # build DOCKERFILE TAG
         --volume /etc/ssl/certs/ca-certificates.crt:/run/ca.crt:ro --volume "$work/pip.conf:/etc/pip.conf:ro" \
         --build-arg REVISION="$(git rev-parse HEAD)" --file "$1" --tag "$2" . >"$work/build.log" 2>&1 ||
         { tail -40 "$work/build.log" >&2; return 1; }
-    figures+=("$(podman image inspect --format '{{.Size}}' "$2" | awk -v n="$2" '{printf "%-28s %4.0f MB", n, $1 / 1e6}')")
+}
+
+size() { # size NAME: of the training image; the serving image's says nothing with a stand-in as its base
+    figures+=("$(podman image inspect --format '{{.Size}}' "$1" | awk -v n="$1" '{printf "%-28s %4.0f MB", n, $1 / 1e6}')")
 }
 
 # runc, but without the resource limits that a machine like this one may not raise.
@@ -96,14 +98,17 @@ kuberay_roles() { # The commands that KubeRay 1.7 gives head, worker and submitt
     echo "head, worker and submitter work; the wrong token does not"
 }
 
-stand_in() { # stand_in NAME: the project's server where TF Serving would be
+stand_in() { # stand_in NAME: the project's server where TF Serving would be, unless TF Serving's own image is there
+    local mark
+    mark=$(podman image inspect --format '{{index .Labels "stand-in"}}' "$1" 2>/dev/null || echo none)
+    [ -n "$mark" ] || { echo "using the image $1 that is here"; return; }
     printf '%s\n' '#!/bin/bash' 'for a in "$@"; do case $a in' \
         '--port=*) grpc=${a#*=} ;; --rest_api_port=*) rest=${a#*=} ;; --model_config_file=*) cat "${a#*=}" >/dev/null || exit 1 ;;' \
         'esac; done' 'exec python -m serving run --built-in --models /models --name covid_ct --rest-port $rest --grpc-port $grpc' \
         >"$work/tensorflow_model_server"
     chmod +x "$work/tensorflow_model_server"
     printf 'FROM %s\nUSER root\nCOPY tensorflow_model_server /usr/bin/\n' "$train" |
-        buildah bud --isolation chroot --pull-never --quiet --file - --tag "$1" "$work" >/dev/null
+        buildah bud --isolation chroot --pull-never --quiet --label stand-in=yes --file - --tag "$1" "$work" >/dev/null
 }
 
 serve_inside() { # Ready only once the model is, and gone soon after SIGTERM
@@ -134,8 +139,10 @@ no_secret() { # Neither a file beside the sources nor the builder's environment 
 }
 
 timed "base image" base "$(sed -n 's/^ARG BASE=//p' Dockerfile.train)"
-echo "$planted" >planted-secret.env
+mkdir -p build # within the build context, and no business of git's
+echo "$planted" >build/planted-secret.env
 timed "build Dockerfile.train" build Dockerfile.train "$train"
+size "$train"
 timed "train inside" train_inside
 timed "KubeRay's roles" kuberay_roles
 timed "stand-in for TF Serving" stand_in "$(sed -n 's/^ARG BASE=//p' Dockerfile.serve)"

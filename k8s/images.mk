@@ -1,18 +1,13 @@
 # Images and their supply chain. The Makefile includes this file; it also works alone: make -f k8s/images.mk TARGET.
 TOOLS := build/tools
 
-.PHONY: constraints lock image-test audit-deps sbom
+.PHONY: lock image-test audit-deps sbom
 
 # Tools that look at the project and are no part of it: an environment of their own.
 $(TOOLS): k8s/images.mk
 	python3 -m venv $@
 	$@/bin/pip install --quiet uv==0.13.9 pip-audit==2.10.1 cyclonedx-bom==7.5.0
 	touch $@
-
-# The versions of the environment, once the tests have passed in it.
-constraints:
-	{ echo "# The exact versions that everything here was run with (Python 3.11, Linux). Made by \`make constraints\`."; \
-	  .venv/bin/pip freeze --exclude-editable | grep -E '^[A-Za-z0-9_.-]+==' | grep -v '^covid-ct'; } >.ci/constraints.txt
 
 # The images' dependencies, exact and with hashes, from .ci/constraints.txt and what pyproject.toml asks for.
 # tensorflow-cpu is tensorflow without CUDA kernels; packages that ask for tensorflow are content with it.
@@ -22,22 +17,23 @@ UV := $(TOOLS)/bin/uv pip compile --quiet --custom-compile-command "make lock" -
 UNUSED := --no-emit-package libclang
 TENSORFLOW = $(shell sed -n 's/^tensorflow==//p' .ci/constraints.txt)
 
-lock: $(TOOLS)
+lock: $(TOOLS)  ## Write the images' dependencies, exact and with hashes, to .ci/requirements-*.lock
 	echo "tensorflow-cpu==$(TENSORFLOW)" | $(UV) pyproject.toml - $(UNUSED) --no-emit-package tensorflow -o .ci/requirements-cpu.lock
 	echo "tensorflow[and-cuda]==$(TENSORFLOW)" | $(UV) pyproject.toml - $(UNUSED) -o .ci/requirements-gpu.lock
 	echo "setuptools>=77" | $(UV) - -o .ci/requirements-build.lock
 
-# Builds Dockerfile.train and trains inside it: see the head of the script. Needs root, Debian, and 8 GB of disk.
-image-test:
+# Builds Dockerfile.train and trains inside it: see the head of the script.
+image-test:  ## Build both images with buildah and use them (root, Debian, 10 GB of disk)
 	bash k8s/image-test.sh
 
-# Known vulnerabilities of what the images install. Findings are triaged in docs/kubernetes.md.
-audit-deps: $(TOOLS)
-	$(TOOLS)/bin/pip-audit --disable-pip --require-hashes -r .ci/requirements-cpu.lock
-	$(TOOLS)/bin/pip-audit --disable-pip --require-hashes -r .ci/requirements-gpu.lock
+# Known vulnerabilities of what the images install. --strict: a package that cannot be looked up is a failure, not a
+# pass. Findings are triaged in docs/kubernetes.md.
+audit-deps: $(TOOLS)  ## Look for known vulnerabilities in what the images install
+	$(TOOLS)/bin/pip-audit --strict --disable-pip --require-hashes -r .ci/requirements-cpu.lock
+	$(TOOLS)/bin/pip-audit --strict --disable-pip --require-hashes -r .ci/requirements-gpu.lock
 
 # What is in the training image, as CycloneDX: Python packages with their hashes.
-sbom: $(TOOLS)
+sbom: $(TOOLS)  ## Write what the training images hold to build/sbom-*.cdx.json (CycloneDX)
 	$(TOOLS)/bin/cyclonedx-py requirements .ci/requirements-cpu.lock --pyproject pyproject.toml \
 	  --output-reproducible -o build/sbom-train-cpu.cdx.json
 	$(TOOLS)/bin/cyclonedx-py requirements .ci/requirements-gpu.lock --pyproject pyproject.toml \

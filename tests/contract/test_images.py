@@ -10,9 +10,10 @@ import subprocess
 import sysconfig
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from tests.contract.manifests import OVERLAYS, ROOT, find, pods, render
@@ -192,35 +193,27 @@ def test_connections_end_before_the_server_does() -> None:
     assert sum(map(int, age)) / 1000 < drain < deployment["terminationGracePeriodSeconds"]
 
 
-def message(name: str, fields: dict[str, tuple[str, bool]]) -> object:
-    """An empty protobuf message with these fields (type, repeated), as TF Serving's documentation has them."""
-    file = descriptor_pb2.FileDescriptorProto(name=f"{name}.proto", syntax="proto3")
-    file.dependency.append("google/protobuf/wrappers.proto")
-    built = file.message_type.add(name=name)
-    for number, (field, (kind, repeated)) in enumerate(fields.items(), start=1):
-        added = built.field.add(name=field, number=number, label=3 if repeated else 1)
-        scalar = {"int64": 3, "bool": 8, "string": 9}.get(kind)
-        added.type = scalar or 11  # a message
-        if not scalar:
-            added.type_name = kind
+def batching_parameters() -> Any:
+    """An empty tensorflow.serving.BatchingParameters (session_bundle_config.proto), which the API package lacks."""
+    file = descriptor_pb2.FileDescriptorProto(name="batching.proto", syntax="proto3")
+    file.dependency.append(wrappers_pb2.DESCRIPTOR.name)
+    field, add = descriptor_pb2.FieldDescriptorProto, file.message_type.add(name="BatchingParameters").field.add
+    names = ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads")
+    for number, name in enumerate(names, start=1):
+        wrapper = ".google.protobuf.Int64Value"
+        add(name=name, number=number, label=field.LABEL_OPTIONAL, type=field.TYPE_MESSAGE, type_name=wrapper)
+    add(name="allowed_batch_sizes", number=6, label=field.LABEL_REPEATED, type=field.TYPE_INT64)
     pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(descriptor_pool.Default().FindFileByName("google/protobuf/wrappers.proto").serialized_pb)
+    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
     pool.AddSerializedFile(file.SerializeToString())
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(name))()
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("BatchingParameters"))()
 
 
 def test_config_files_are_what_tf_serving_reads() -> None:
-    import google.protobuf.wrappers_pb2  # noqa: F401  (registers the wrapper messages)
-
     models = text_format.Parse((SERVE / "models.config").read_text(), model_server_config_pb2.ModelServerConfig())
     (model,) = models.model_config_list.config
     assert (model.name, model.base_path) == ("covid_ct", "/models/covid_ct")
-    number = (".google.protobuf.Int64Value", False)
-    parameters = {name: number for name in ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches")}
-    batching = message(
-        "BatchingParameters", {**parameters, "num_batch_threads": number, "allowed_batch_sizes": ("int64", True)}
-    )
-    text_format.Parse((SERVE / "batching.config").read_text(), batching)
+    batching = text_format.Parse((SERVE / "batching.config").read_text(), batching_parameters())
     # TF Serving insists that the last allowed size is the largest batch.
     assert batching.allowed_batch_sizes[-1] == batching.max_batch_size.value
     assert list(batching.allowed_batch_sizes) == sorted(batching.allowed_batch_sizes)

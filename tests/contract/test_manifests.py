@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tests.contract.manifest_rules import RULES
-from tests.contract.manifests import OVERLAYS, ROOT, Object, find, pods, quantity, render
+from tests.contract.manifests import OVERLAYS, ROOT, Object, find, kustomize, pods, quantity, render
 
 KUBERNETES = "1.36"
 every_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
@@ -217,6 +217,37 @@ def test_storage_can_be_reached_through_the_policies(overlay: str) -> None:
     assert port in [p["port"] for rule in policies["storage"]["egress"] for p in rule["ports"]]
 
 
+@every_overlay
+def test_no_secret_of_the_environment_gets_into_a_manifest(overlay: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # An env file's line without a value would take it from whoever renders.
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "RAY_AUTH_TOKEN"):
+        monkeypatch.setenv(name, "planted-4711")
+    rendered = kustomize(overlay)
+    assert "planted" not in rendered
+    assert "kind: Secret" not in rendered
+    assert not re.search(r"AKIA[0-9A-Z]{16}|BEGIN [A-Z ]*PRIVATE KEY", rendered)
+
+
 def test_every_overlay_is_documented() -> None:
     text = (ROOT / "docs" / "kubernetes.md").read_text()
     assert [overlay for overlay in OVERLAYS if f"k8s/overlays/{overlay}" not in text] == []
+
+
+@every_overlay
+def test_the_documented_cost_is_what_the_pods_ask_for(overlay: str) -> None:
+    objects = render(overlay)
+    (group,) = find(objects, "RayJob")["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    scaler = find(objects, "HorizontalPodAutoscaler")["spec"]
+    asked = {"training": [0.0, 0.0], "serving": [0.0, 0.0]}
+    for pod in pods(objects):
+        running = [c for c in pod.containers if c in pod.spec["containers"] or c.get("restartPolicy") == "Always"]
+        count = group["maxReplicas"] if pod.owner == group["groupName"] else 1
+        total = asked["serving" if pod.owner.startswith("Deployment") else "training"]
+        for i, (name, unit) in enumerate((("cpu", 1), ("memory", 2**30))):
+            total[i] += count * sum(quantity(c["resources"]["requests"][name]) for c in running) / unit
+    text = (ROOT / "docs" / "kubernetes.md").read_text()
+    (row,) = re.findall(
+        rf"^\| {overlay} \| (\S+).*? \| (\S+) GiB \| (\S+) \| (\S+) GiB \| (\d+) to (\d+) \|$", text, re.M
+    )
+    expected = [*asked["training"], *asked["serving"], scaler["minReplicas"], scaler["maxReplicas"]]
+    assert [float(cell) for cell in row] == pytest.approx(expected)

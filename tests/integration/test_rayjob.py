@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.contract.manifests import Object, find, pods, quantity, render
+from tests.contract.manifests import find, pods, quantity, render
 from tests.ray_cluster import RAY, ROOT, RayCluster, ray_cluster
-from tests.s3_server import S3Server
+from tests.s3_server import SECRET, S3Server
 
 # Small enough for two processors; everything else is what the overlay says.
-ECONOMY = {"data": {"per_class": None}, "training": {"epochs": 4, "batch_size": 8}}
+ECONOMY = {"data": {"per_class": None}, "training": {"epochs": 8, "batch_size": 8}}
 CLUSTER = {"workers": 1, "cpus_per_worker": 1, "checkpoint_every_steps": 1}
 
 
@@ -105,16 +105,16 @@ def submit(cluster: RayCluster, job: Job, submission: str) -> None:
     """As KubeRay's submitter does."""
     command = [str(RAY), "job", "submit", "--address", cluster.dashboard, "--no-wait"]
     command += ["--runtime-env-json", job.runtime_env, "--submission-id", submission, "--", *job.entrypoint.split()]
-    subprocess.run(command, env=cluster.environment, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, env=cluster.environment, check=True, capture_output=True, timeout=300)
 
 
 def follow(cluster: RayCluster, submission: str) -> tuple[str, str]:
     """How the job ended, as KubeRay asks the dashboard (following the log says 0 of a failed job too), and its log."""
     arguments = ["--address", cluster.dashboard]
     command = [str(RAY), "job", "logs", *arguments, "--follow", submission]
-    done = subprocess.run(command, env=cluster.environment, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, env=cluster.environment, capture_output=True, text=True, timeout=600)
     command = [str(RAY), "job", "status", *arguments, submission]
-    status = subprocess.run(command, env=cluster.environment, capture_output=True, text=True, timeout=60)
+    status = subprocess.run(command, env=cluster.environment, capture_output=True, text=True, timeout=300)
     (ended,) = re.findall(r"Job '\S+' (succeeded|failed|was stopped)", status.stdout + status.stderr)
     return ended, done.stdout + done.stderr
 
@@ -123,12 +123,12 @@ def start(job: Job) -> Any:
     return ray_cluster(job.head, [job.worker], job.environment)
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(900)
 def test_a_lost_cluster_costs_a_retry_that_goes_on_and_a_finished_run_is_left_alone(job: Job, s3: S3Server) -> None:
     runs = f"{job.source.rpartition('/models/')[0]}/runs/{job.name}"
     with start(job) as cluster:
         submit(cluster, job, "first")
-        deadline = time.monotonic() + 150
+        deadline = time.monotonic() + 300
         while len(epochs(s3, runs)) < 2 and time.monotonic() < deadline:
             time.sleep(0.1)
         cluster.kill()
@@ -148,17 +148,30 @@ def test_a_lost_cluster_costs_a_retry_that_goes_on_and_a_finished_run_is_left_al
         assert versions(s3, job) == {"1"}
 
         submit(cluster, job, "third")
-        ended, log = follow(cluster, "third")
-        assert ended == "succeeded", log
-        assert "is finished already" in log
-    assert versions(s3, job) == {"1"}
+        ended, again = follow(cluster, "third")
+        assert ended == "succeeded", again
+        assert "is finished already" in again
+        assert versions(s3, job) == {"1"}
+
+        # Neither the keys of the storage nor Ray's token are in a log or in anything that the run left behind.
+        secrets = [SECRET.encode(), cluster.environment["RAY_AUTH_TOKEN"].encode()]
+        left = {"the job's log": (log + again).encode()}
+        left |= {str(path): path.read_bytes() for path in cluster.folder.rglob("*") if path.is_file()}
+        left |= {key: content(s3, key) for key in keys(s3, runs) + keys(s3, job.source)}
+    assert len(left) > 50
+    assert [name for name, data in left.items() if any(secret in data for secret in secrets)] == []
+    assert not list(Path.cwd().glob("s3:*")), "a folder was made of an address"
 
 
 def epochs(s3: S3Server, runs: str) -> list[bytes]:
     """The lines of the run's metrics.jsonl."""
-    bucket, _, prefix = runs.removeprefix("s3://").partition("/")
-    found = [key for key in keys(s3, runs) if key == f"{prefix}/metrics.jsonl"]
-    return s3.client().get_object(Bucket=bucket, Key=found[0])["Body"].read().splitlines() if found else []
+    prefix = runs.removeprefix("s3://covid-ct/")
+    return content(s3, f"{prefix}/metrics.jsonl").splitlines() if f"{prefix}/metrics.jsonl" in keys(s3, runs) else []
+
+
+def content(s3: S3Server, key: str) -> bytes:
+    """An object of the overlay's bucket."""
+    return bytes(s3.client().get_object(Bucket="covid-ct", Key=key)["Body"].read())
 
 
 def versions(s3: S3Server, job: Job) -> set[str]:
