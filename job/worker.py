@@ -149,7 +149,7 @@ def work(settings: Settings, run_url: str, team: Team, notice: Callable[[str], N
     run = open_storage(run_url)
     trainer = Trainer(settings, strategy)
     scans = from_lines(run.read(MANIFEST))
-    cache = Cache(open_storage(settings.data.root))
+    cache = Cache(open_storage(settings.data.root), canonical=settings.data.canonical)
     batches = {
         part: Batches(
             chosen,
