@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from job import groups, splits
+from job.audit.duplicates import contradicting, find_duplicates
 from job.errors import UserError
 from job.images import BadImage, inspect
 from job.scan import PARTS, Scan
@@ -54,6 +55,8 @@ def build(data: Data, seed: int) -> Catalog:
         for entry, seen in islice(good, wanted):
             group = groups.group_of(entry.path, patients)
             found.append(Scan(entry.path, entry.size, seen.sha256, label, group, "", *seen.header))
+    if data.on_contradiction == "skip":
+        found = _without_contradictions(found, storage, notices)
     if data.split != "published":
         split = splits.by_group if data.split == "grouped" else splits.by_image
         part_of = split([splits.Member(scan.path, scan.label, scan.group) for scan in found], data.fractions, seed)
@@ -125,6 +128,15 @@ def _good(storage: Storage, entries: Sequence[Entry], data: Data, notices: list[
                     notices.append(f"left out: {seen}")
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _without_contradictions(scans: Sequence[Scan], storage: Storage, notices: list[str]) -> list[Scan]:
+    """The scans without those that are the same picture with both labels: one of them is wrong, nobody knows which."""
+    out: set[str] = set()
+    for held in contradicting(find_duplicates(scans, storage.read)):
+        notices.append(f"left out, the same picture in both classes: {' = '.join(scan.path for scan in held)}")
+        out.update(scan.path for scan in held)
+    return [scan for scan in scans if scan.path not in out]
 
 
 def _no_part(data: Data, name: str, part: str, scans: Sequence[Scan], label: int) -> str:

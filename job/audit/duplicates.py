@@ -61,6 +61,19 @@ def find_duplicates(scans: Sequence[Scan], read: Read | None) -> list[Pair]:
     return sorted(pairs, key=lambda pair: (pair.one.path, pair.other.path))
 
 
+def contradicting(pairs: Sequence[Pair]) -> list[tuple[Scan, ...]]:
+    """Sets of scans that are all the same picture, by way of each other, and have both labels; sorted by path."""
+    sets: dict[str, dict[str, Scan]] = {}
+    for pair in pairs:
+        joined = {scan.path: scan for scan in (pair.one, pair.other)}
+        for path in tuple(joined):
+            joined |= sets.get(path, {})
+        for path in joined:
+            sets[path] = joined
+    found = {min(held): tuple(held[path] for path in sorted(held)) for held in sets.values()}
+    return [held for _, held in sorted(found.items()) if len({scan.label for scan in held}) > 1]
+
+
 def near_duplicates(scans: Sequence[Scan], read: Read) -> list[Pair]:
     """Pairs of scans with different bytes that show the same picture; `one` comes before `other` in `scans`."""
     small = np.empty((len(scans), _SMALL, _SMALL), np.uint8)
