@@ -73,19 +73,17 @@ def _figures(run: Run) -> str:
     evaluation = run.evaluation
     chosen = evaluation.get("chosen_threshold")
     shortcut = evaluation["shortcut"]
-    head = ["Figure", f"At threshold {evaluation['threshold']:.3g}", "95% interval", "From 0 to 1"]
+    head = ["Figure", f"At threshold {evaluation['threshold']:.3g}", html.BARS, "Without a pixel (shortcut)"]
     if chosen:
         head.append(f"At threshold {chosen['value']:.3g}")
-    head.append("Without a pixel (shortcut)")
     rows = []
     for name in NAMES:
         found = evaluation["metrics"][name]
         mark = 0.5 if name == "auc" else None
         bar = "" if found["value"] is None else interval_bar(found["value"], found["low"], found["high"], mark=mark)
-        row = [escape(TITLES[name]), html.number(found["value"]), html.interval(found), bar]
-        if chosen:
-            row.append(html.with_interval(chosen["metrics"][name]))
-        rows.append([*row, html.with_interval(shortcut[name]) if name in shortcut else ""])
+        row = [escape(TITLES[name]), html.with_interval(found), bar]
+        row.append(html.with_interval(shortcut[name]) if name in shortcut else "")
+        rows.append([*row, html.with_interval(chosen["metrics"][name])] if chosen else row)
     part = f"{evaluation['n']} scans of {evaluation['groups']} patients or papers in the part {evaluation['part']}"
     text = html.paragraph(
         f"On {part} of the split {evaluation['split']}, which training never saw. The intervals come from a bootstrap "
@@ -238,7 +236,7 @@ def _shortcut(run: Run) -> str:
         "do well for the same reason."
     )
     return text + html.table(
-        "The forest's figures, with 95% intervals", ["Property", "ROC AUC", "From 0 to 1", "Accuracy"], rows, raw=True
+        "The forest's figures, with 95% intervals", ["Property", "ROC AUC", html.BARS, "Accuracy"], rows, raw=True
     )
 
 
