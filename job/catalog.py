@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
 from job import groups, splits
 from job.audit.duplicates import contradicting, find_duplicates
 from job.errors import UserError
+from job.files import Entry, ahead
 from job.images import BadImage, inspect
 from job.scan import PARTS, Scan
+from job.seen import Seen, recall, remember
 from job.settings import Data
-from job.storage import Entry, Storage, open_storage
+from job.storage import Storage, absolute, open_storage
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,8 @@ class Catalog:
 
 
 def build(data: Data, seed: int) -> Catalog:
-    """Reads and checks every chosen image of `data.root` once (in parallel, one at a time in memory per thread).
+    """Reads and checks every chosen image of `data.root` (in parallel, a few at a time in memory), except those that
+    an earlier catalog on this machine saw and that have not changed since.
 
     Raises:
         UserError: a folder is missing or empty, an image is bad (unless `data.on_bad_image` is skip), or the split
@@ -45,16 +45,19 @@ def build(data: Data, seed: int) -> Catalog:
     part_of = _published(data, storage, entries, notices) if data.split == "published" else {}
     patients = None if data.groups is None else groups.from_files(data.groups)
     found: list[Scan] = []
+    known, seen = recall(absolute(data.root)), dict[Entry, Seen]()
     for name, label in classes.items():
         candidates = [entry for entry in entries[name] if data.split != "published" or entry.path in part_of]
         wanted = len(candidates) if data.per_class is None else data.per_class
         if data.per_class is not None and len(candidates) < wanted:
             notices.append(f"{name} has {len(candidates)} scans, fewer than data.per_class {wanted}: all are taken")
         candidates.sort(key=lambda entry: splits.rank(seed, entry.path))
-        good = _good(storage, candidates, data, notices)
-        for entry, seen in islice(good, wanted):
+        for entry, scan in islice(_good(storage, candidates, data, known, notices), wanted):
+            seen[entry] = scan
             group = groups.group_of(entry.path, patients)
-            found.append(Scan(entry.path, entry.size, seen.sha256, label, group, "", *seen.header))
+            header = (scan.width, scan.height, scan.mode, scan.format)
+            found.append(Scan(entry.path, entry.size, scan.sha256, label, group, "", *header))
+    remember(absolute(data.root), {**known, **seen})
     if data.on_contradiction == "skip":
         found = _without_contradictions(found, storage, notices)
     if data.split != "published":
@@ -66,12 +69,6 @@ def build(data: Data, seed: int) -> Catalog:
             if not any(scan.split == part and scan.label == label for scan in scans):
                 raise UserError(_no_part(data, name, part, scans, label))
     return Catalog(scans, tuple(notices))
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    sha256: str
-    header: tuple[int, int, str, str]
 
 
 def _images(storage: Storage, name: str, notices: list[str]) -> list[Entry]:
@@ -100,34 +97,28 @@ def _published(data: Data, storage: Storage, entries: dict[str, list[Entry]], no
     return part_of
 
 
-def _good(storage: Storage, entries: Sequence[Entry], data: Data, notices: list[str]) -> Iterator[tuple[Entry, _Seen]]:
+def _good(
+    storage: Storage, entries: Sequence[Entry], data: Data, known: Mapping[Entry, Seen], notices: list[str]
+) -> Iterator[tuple[Entry, Seen]]:
     """The entries that are scans, in order; a bad one is an error or, by setting, a notice."""
 
-    def look(entry: Entry) -> _Seen | BadImage:
-        content = storage.read(entry.path)
+    def look(entry: Entry) -> Seen | BadImage:
+        if entry in known:
+            return known[entry]
+        content = storage.read(entry.path, entry)
         try:
-            return _Seen(hashlib.sha256(content).hexdigest(), inspect(f"{storage.url}/{entry.path}", content))
+            return Seen.of(content, inspect(f"{storage.url}/{entry.path}", content))
         except BadImage as bad:
             return bad
 
-    # Ahead by a few only: what is not needed (data.per_class) is not read.
-    threads = min(32, 4 * (os.cpu_count() or 1))
-    with ThreadPoolExecutor(threads, thread_name_prefix="catalog") as pool:
-        upcoming = iter(entries)
-        pending = [(entry, pool.submit(look, entry)) for entry in islice(upcoming, 2 * threads)]
-        try:
-            while pending:
-                entry, future = pending.pop(0)
-                seen = future.result()
-                pending.extend((later, pool.submit(look, later)) for later in islice(upcoming, 1))
-                if isinstance(seen, _Seen):
-                    yield entry, seen
-                elif data.on_bad_image == "fail":
-                    raise BadImage(f"{seen} (or leave such images out with data.on_bad_image=skip)")
-                else:
-                    notices.append(f"left out: {seen}")
-        finally:
-            pool.shutdown(cancel_futures=True)
+    # A little ahead only: what is not needed (data.per_class) is not read.
+    for entry, seen in ahead(look, entries, storage.threads):
+        if isinstance(seen, Seen):
+            yield entry, seen
+        elif data.on_bad_image == "fail":
+            raise BadImage(f"{seen} (or leave such images out with data.on_bad_image=skip)")
+        else:
+            notices.append(f"left out: {seen}")
 
 
 def _without_contradictions(scans: Sequence[Scan], storage: Storage, notices: list[str]) -> list[Scan]:

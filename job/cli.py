@@ -9,6 +9,7 @@ COMMANDS = {
     "config": "job.commands.config",
     "sample": "job.commands.sample",
     "audit": "job.commands.audit",
+    "evaluate": "job.commands.evaluate",
     "report": "job.commands.report",
 }
 

@@ -69,7 +69,12 @@ def export_run(
         canonical=settings.data.canonical,
         evaluation=evaluation,
         model_card=model_card(settings.to_dict(), evaluation, run.manifest(folder) or [], run=name),
-        run={"name": name, "manifest_sha256": hashlib.sha256(folder.read(run.MANIFEST)).hexdigest()},
+        run={
+            "name": name,
+            "manifest_sha256": hashlib.sha256(folder.read(run.MANIFEST)).hexdigest(),
+            # With it `job evaluate` can tell again which scans were trained on.
+            "settings": settings.to_yaml(),
+        },
     )
     exported = {"version": number, "url": f"{root}/{model_name}/{number}", "refused": refused}
     folder.write(run.EXPORTED, json.dumps(exported).encode())

@@ -7,6 +7,7 @@ import tempfile
 from dataclasses import replace
 from typing import Any
 
+from job.arrow import pyarrow_filesystem
 from job.errors import UserError
 from job.settings import Cluster, Settings, from_dict
 from job.storage import Storage, absolute
@@ -29,7 +30,8 @@ def fit(settings: Settings, run: Storage) -> dict[str, Any]:
     # Ray Train's workers work in folders of their own.
     url = absolute(run.url)
     there = replace(settings, data=replace(settings.data, root=absolute(settings.data.root)))
-    storage_path, _, name = url.rpartition("/")
+    filesystem, path = pyarrow_filesystem(url)
+    storage_path, _, name = path.rpartition("/")
     trainer = TensorflowTrainer(
         _loop,
         train_loop_config={"settings": there.to_dict(), "run": url},
@@ -38,6 +40,7 @@ def fit(settings: Settings, run: Storage) -> dict[str, Any]:
         run_config=RunConfig(
             name=name,
             storage_path=storage_path,
+            storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=settings.cluster.max_failures),
         ),
     )

@@ -12,7 +12,13 @@ from job.errors import UserError
 from job.sample import draw
 from job.scan import from_lines, to_lines
 from job.settings import Data
+from job.storage import LocalStorage
 from tests.pictures import bad_images, encode, good_images, noise
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("COVID_CT_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture
@@ -175,3 +181,16 @@ def test_the_real_data_set_is_catalogued_whole(covid_ct):
     }  # fmt: skip
     assert sum(s.path.endswith(".png") and s.format == "JPEG" for s in found.scans) == 34
     assert {s.mode for s in found.scans if s.label == 0} == {"RGB", "L"}
+
+
+def test_a_second_catalog_reads_only_what_has_changed(root, data, monkeypatch):
+    first = catalog.build(data, 0)
+    changed = root / first.scans[3].path
+    changed.write_bytes(encode(noise(60, 70, 999), "PNG"))
+    read = []
+    whole = LocalStorage.read
+    monkeypatch.setattr(LocalStorage, "read", lambda self, path, *rest: read.append(path) or whole(self, path, *rest))
+    second = catalog.build(data, 0)
+    assert [path for path in read if path.endswith(".png")] == [first.scans[3].path]
+    assert second.scans[3].sha256 != first.scans[3].sha256
+    assert second.scans[:3] + second.scans[4:] == first.scans[:3] + first.scans[4:]
