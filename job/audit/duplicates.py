@@ -26,10 +26,10 @@ _SIGNATURE = 8
 _SMALL = 64
 _LEAST_SIGNATURE = 0.93
 """On COVID-CT, copies with up to 3% cropped off each side correlate by 0.934 and more."""
-_MOST_CANDIDATES = 8
+_MOST_CANDIDATES = 5
 """Per scan, the likest first: a scan among many neighbouring slices has hundreds, a copy comes before them."""
-_LEAST_SMALL = 0.97
-"""Correlation after alignment of 64 x 64 pixels below which the larger pictures are not looked at."""
+_LEAST_SMALL = Likeness(0.97, 0.75)
+"""After alignment of 64 x 64 pixels, below which the larger pictures are not looked at."""
 _BLOCK = 2048
 
 
@@ -82,7 +82,8 @@ def near_duplicates(scans: Sequence[Scan], read: Read) -> list[Pair]:
             row[:] = np.round(seen)
     found = []
     for a, b, mirrored in candidates(small):
-        if _likeness(small[a].astype(np.float32), small[b].astype(np.float32), mirrored).whole >= _LEAST_SMALL:
+        first = _likeness(small[a].astype(np.float32), small[b].astype(np.float32), mirrored)
+        if first.whole >= _LEAST_SMALL.whole and first.detail >= _LEAST_SMALL.detail:
             one, other = (gray(read(scans[index].path), SIDE) for index in (a, b))
             alike = _likeness(one, other, mirrored)
             if alike.same:

@@ -45,6 +45,7 @@ def build_report(
         split=settings.data.split,
         notices=summary.get("notices", ()),
         baseline=evaluation["shortcut"],
+        by_property=False,
         near=len(manifest) <= NEAR_DUPLICATES_UP_TO,
         seed=settings.training.seed,
     )
