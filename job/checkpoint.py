@@ -47,6 +47,15 @@ class State:
 _PLAIN = [name for name in State.__dataclass_fields__ if name not in ("weights", "optimizer")]
 
 
+BEGINNING = State(0, 0, 0, [], [], [0.0, 0.0, 0.0])
+"""Nothing done yet; the weights are those that the network starts with."""
+
+
+def name_of(updates: int) -> str:
+    """The name of the checkpoint after that many steps."""
+    return f"step-{updates:08d}"
+
+
 def save(storage: Storage, state: State) -> None:
     """Stores a checkpoint, then removes all but the newest `KEPT`."""
     buffer = io.BytesIO()
@@ -54,7 +63,7 @@ def save(storage: Storage, state: State) -> None:
     np.savez(buffer, **arrays)
     plain = {name: getattr(state, name) for name in _PLAIN}
     files = {"arrays.npz": buffer.getvalue(), "state.json": json.dumps(plain).encode()}
-    name = f"{FOLDER}/step-{state.updates:08d}"
+    name = f"{FOLDER}/{name_of(state.updates)}"
     if not storage.write_bundle(name, files):
         # One of that step is there from before this run went on from an older one: it was damaged.
         storage.delete(name)

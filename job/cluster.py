@@ -93,6 +93,17 @@ def check_size(wanted: Cluster, there: dict[str, Any], where: str) -> None:
             )
 
 
+def describe_wait(wanted: Cluster) -> str:
+    """What the workers that are wanted need, and what the connected cluster has free, in words."""
+    import ray
+
+    free = ray.available_resources()
+    kinds = ["CPU", "GPU"] if wanted.gpu else ["CPU"]
+    has = " and ".join(f"{free.get(kind, 0):g} {kind}s" for kind in kinds)
+    each = f"{wanted.cpus_per_worker} CPUs{' and a GPU' if wanted.gpu else ''} each"
+    return f"{wanted.workers} workers with {each} are wanted, {has} are free"
+
+
 def _gpus() -> int:
     from ray._private.accelerators import NvidiaGPUAcceleratorManager
 

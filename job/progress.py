@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 
 from job import run
@@ -18,12 +18,17 @@ _PATIENCE = (30.0, 60.0)
 
 
 class Progress:
-    """Watches a run's metrics from a thread and tells of each epoch once."""
+    """Watches a run's files from a thread and tells of each epoch once, and of silence.
 
-    def __init__(self, storage: Storage, epochs: int, waiting_for: str) -> None:
+    `waiting_for` says, in words, what the run waits for as long as training has not begun.
+    """
+
+    def __init__(self, storage: Storage, epochs: int, waiting_for: Callable[[], str]) -> None:
         self._storage, self._epochs, self._waiting_for = storage, epochs, waiting_for
         self._told = len(run.metrics(storage))
-        self._began = self._epoch_began = time.monotonic()
+        self._seen = self._look()
+        self._began = self._changed = time.monotonic()
+        self._live = sys.stderr.isatty()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
 
@@ -39,35 +44,56 @@ class Progress:
         self._stop.set()
         self._thread.join()
         self._tell()
+        if self._live:
+            sys.stderr.write("\n")
 
     def _watch(self) -> None:
         patience = self._began + _PATIENCE[0]
         while not self._stop.wait(0.25):
-            if self._tell():
-                patience = time.monotonic() + _PATIENCE[1]
+            if self._tell() or self._moved():
+                self._changed, patience = time.monotonic(), time.monotonic() + _PATIENCE[1]
             elif time.monotonic() > patience:
-                say(f"no new epoch for {time.monotonic() - self._epoch_began:.0f} s; {self._waiting_for}")
+                silent = f"{time.monotonic() - self._changed:.0f} s"
+                say(f"no step for {silent}; {self._waiting_for()}")
                 patience = time.monotonic() + _PATIENCE[1]
 
+    def _look(self) -> dict[str, int] | None:
+        try:
+            return run.progress(self._storage)
+        except (UserError, ValueError):
+            return None  # the run goes on whether or not it can be watched
+
+    def _moved(self) -> bool:
+        """Whether training has done steps since the last look; shows where it stands."""
+        before, self._seen = self._seen, self._look()
+        if self._seen is None or self._seen == before:
+            return False
+        if self._live:
+            self._bar(
+                self._seen["epoch"] - 1 + self._seen["step"] / self._seen["steps"], f"epoch {self._seen['epoch']}"
+            )
+        return True
+
     def _tell(self) -> bool:
-        """Says what is new; whether anything was."""
+        """Says what epochs are new; whether any were."""
         try:
             lines = run.metrics(self._storage)
         except (UserError, ValueError):
-            return False  # the run goes on whether or not it can be watched
+            return False
         new = lines[self._told :]
         for line in new:
-            self._epoch_began = time.monotonic()
             text = describe(line, self._epochs)
-            if sys.stderr.isatty():
-                done = round(20 * line["epoch"] / self._epochs)
-                end = "\n" if line["epoch"] == self._epochs else ""
-                sys.stderr.write(f"\r\x1b[K[{'#' * done}{'.' * (20 - done)}] {text}{end}")
-                sys.stderr.flush()
+            if self._live:
+                self._bar(line["epoch"], text)
             else:
                 say(text)
         self._told = max(self._told, len(lines))
         return bool(new)
+
+    def _bar(self, done: float, text: str) -> None:
+        filled = round(20 * done / self._epochs)
+        sys.stderr.write(f"\r\x1b[K[{'#' * filled}{'.' * (20 - filled)}] {text}")
+        sys.stderr.flush()
 
 
 def describe(line: Mapping[str, float], epochs: int) -> str:

@@ -8,6 +8,9 @@ from typing import Any
 
 import ray.train
 import ray.train.collective
+from ray.train.v2.api.report_config import CheckpointUploadMode
+
+from job.checkpoint import FOLDER
 
 
 class RayTeam:
@@ -24,9 +27,17 @@ class RayTeam:
         """See `Team.agree`."""
         return ray.train.collective.broadcast_from_rank_zero(value)
 
-    def report(self, metrics: dict[str, Any]) -> None:
-        """See `Team.report`."""
-        self._reports.append(self._pool.submit(ray.train.report, metrics))
+    def report(self, metrics: dict[str, Any], checkpoint_name: str | None = None) -> None:
+        """See `Team.report`. The checkpoint stays where `job.checkpoint` wrote it: Ray Train learns its place."""
+        checkpoint = None
+        if checkpoint_name is not None and self.rank == 0:
+            storage = ray.train.get_context().get_storage()
+            path = f"{storage.experiment_fs_path}/{FOLDER}/{checkpoint_name}"
+            checkpoint = ray.train.Checkpoint(path, storage.storage_filesystem)
+        mode = CheckpointUploadMode.NO_UPLOAD
+        self._reports.append(
+            self._pool.submit(ray.train.report, metrics, checkpoint=checkpoint, checkpoint_upload_mode=mode)
+        )
 
     def __enter__(self) -> RayTeam:
         return self

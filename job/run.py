@@ -20,6 +20,8 @@ NOTICES = "notices.json"
 """What was left out of the catalog, or is fewer than was asked for; a list of lines."""
 METRICS = "metrics.jsonl"
 """One line per finished epoch."""
+PROGRESS = "progress.json"
+"""Where training stands within its epoch, for whoever watches."""
 EVALUATION = "evaluation.json"
 EXPORTED = "exported.json"
 """The version this run has become, so that a run that goes on does not export twice."""
@@ -54,6 +56,12 @@ def manifest(run: Storage) -> list[Scan] | None:
 def metrics(run: Storage) -> list[dict[str, float]]:
     """The lines of the epochs that are done."""
     return [json.loads(line) for line in (_read(run, METRICS) or b"").splitlines()]
+
+
+def progress(run: Storage) -> dict[str, int] | None:
+    """The epoch (from 1), the steps done in it and its number of steps, None before training has begun."""
+    found = _read(run, PROGRESS)
+    return None if found is None else dict(json.loads(found))
 
 
 def claim(run: Storage, wanted: Settings) -> None:

@@ -89,6 +89,8 @@ class Cluster:
     max_failures: int = 3
     """Restarts of the workers from the last checkpoint before the job gives up."""
     checkpoint_every_steps: int = 50
+    collective_timeout: int = 120
+    """Seconds that a worker waits for the others in a step before all workers are started anew."""
 
 
 @dataclass(frozen=True)
@@ -288,6 +290,7 @@ def _check(settings: Settings) -> None:
         "cluster.cpus_per_worker": (cluster.cpus_per_worker, 1),
         "cluster.max_failures": (cluster.max_failures, 0),
         "cluster.checkpoint_every_steps": (cluster.checkpoint_every_steps, 1),
+        "cluster.collective_timeout": (cluster.collective_timeout, 1),
     }
     for key, (value, bound) in least.items():
         if value is not None and value < bound:

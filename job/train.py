@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from job import catalog, checkpoint, run, versions
-from job.cluster import connect
+from job.cluster import connect, describe_wait
 from job.console import say
 from job.errors import UserError
 from job.fit import fit
@@ -88,8 +88,7 @@ def _train(settings: Settings, folder: Storage, name: str) -> None:
         f"training: run {name}, {settings.training.epochs} epochs on {cluster.workers} worker(s) with "
         f"{cluster.cpus_per_worker} CPU(s){' and a GPU' if cluster.gpu else ''} each"
     )
-    waiting = f"workers wanted: {cluster.workers} with {cluster.cpus_per_worker} CPU(s) each"
-    with connect(cluster), Progress(folder, settings.training.epochs, waiting):
+    with connect(cluster), Progress(folder, settings.training.epochs, lambda: describe_wait(cluster)):
         fit(settings, folder)
     if not checkpoint.finished(folder, settings.training.epochs):
         raise UserError(

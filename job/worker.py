@@ -5,25 +5,26 @@ Runs inside Ray Train's workers, or, for one worker, in any process (`Solo`).
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import keras
 import tensorflow as tf
 
 from job import checkpoint, telemetry
 from job.cache import Cache
-from job.generator import Batches
-from job.model import Classifier
+from job.generator import Batch, Batches
 from job.order import Order
-from job.run import MANIFEST, METRICS
+from job.run import MANIFEST, METRICS, PROGRESS
 from job.scan import from_lines
 from job.settings import Settings
 from job.storage import Storage, open_storage
+from job.trainer import Trainer, make_strategy
+
+_PROGRESS_SECONDS = 5.0
+"""Between two words on where training stands."""
 
 
 class Team(Protocol):
@@ -33,10 +34,10 @@ class Team(Protocol):
     size: int
 
     def agree(self, value: Any) -> Any:
-        """The value that worker 0 gave, for all."""
+        """The value that worker 0 gave, for all; every worker waits here for the others."""
 
-    def report(self, metrics: dict[str, Any]) -> None:
-        """Makes metrics known to whoever watches the run."""
+    def report(self, metrics: dict[str, Any], checkpoint_name: str | None = None) -> None:
+        """Makes metrics, and a checkpoint of the run, known to whoever watches the run."""
 
 
 @dataclass
@@ -50,190 +51,133 @@ class Solo:
         """See `Team.agree`."""
         return value
 
-    def report(self, metrics: dict[str, Any]) -> None:
+    def report(self, metrics: dict[str, Any], checkpoint_name: str | None = None) -> None:
         """See `Team.report`."""
-
-
-def make_strategy(*, gpu: bool) -> tf.distribute.Strategy:
-    """The distribution strategy; the first thing a worker does, before any TensorFlow operation."""
-    kind = tf.distribute.experimental.CommunicationImplementation
-    options = tf.distribute.experimental.CommunicationOptions(implementation=kind.NCCL if gpu else kind.RING)
-    return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
-
-
-class Trainer:
-    """The network, its optimizer and the two steps, under a strategy with one replica per worker."""
-
-    def __init__(self, settings: Settings, strategy: tf.distribute.Strategy) -> None:
-        self.strategy = strategy
-        with strategy.scope():
-            training = settings.training
-            self.model = Classifier(settings.model, precision=training.precision, seed=training.seed)
-            self.optimizer = keras.optimizers.RMSprop(training.learning_rate)
-            self.optimizer.build(self.model.trainable_variables)
-        self.train_step = tf.function(self._train_step)
-        self.score_step = tf.function(self._score_step)
-        self.sum = tf.function(self._sum)
-
-    def _train_step(self, totals: tf.Tensor, batch: tuple[tf.Tensor, ...], count: tf.Tensor) -> tf.Tensor:
-        """One update from a global batch of `count` scans; this worker's `totals` with its part added."""
-        return self.strategy.run(self._update, (totals, batch, count))
-
-    def _update(self, totals: tf.Tensor, batch: tuple[tf.Tensor, ...], count: tf.Tensor) -> tf.Tensor:
-        images, labels, weights, seeds = batch
-        with tf.GradientTape() as tape:
-            probabilities = self.model(images, seeds)
-            losses = keras.losses.binary_crossentropy(labels, probabilities) * weights
-            loss = tf.reduce_sum(losses) / count
-        variables = [variable.value for variable in self.model.trainable_variables]
-        gradients = tape.gradient(loss, variables)
-        self.optimizer.apply_gradients(zip(gradients, self.model.trainable_variables, strict=True))
-        return totals + _totals(losses, labels, probabilities, weights)
-
-    def _score_step(self, totals: tf.Tensor, batch: tuple[tf.Tensor, ...]) -> tf.Tensor:
-        """This worker's `totals` with a batch added, and nothing learned."""
-        return self.strategy.run(self._score, (totals, batch))
-
-    def _score(self, totals: tf.Tensor, batch: tuple[tf.Tensor, ...]) -> tf.Tensor:
-        images, labels, weights, _ = batch
-        probabilities = self.model(images)
-        losses = keras.losses.binary_crossentropy(labels, probabilities) * weights
-        return totals + _totals(losses, labels, probabilities, weights)
-
-    def _sum(self, values: tf.Tensor) -> tf.Tensor:
-        """The sum over all workers."""
-        return self.strategy.reduce("SUM", self.strategy.run(tf.identity, (values,)), axis=None)
-
-    def state(self) -> dict[str, Any]:
-        """Copies of the weights and of the optimizer's variables."""
-        return {
-            "weights": [variable.numpy() for variable in self.model.trainable_variables],
-            "optimizer": [variable.numpy() for variable in self.optimizer.variables],
-        }
-
-    def restore(self, state: checkpoint.State) -> None:
-        """Takes both from a checkpoint."""
-        for variables, values in (
-            (self.model.trainable_variables, state.weights),
-            (self.optimizer.variables, state.optimizer),
-        ):
-            for variable, value in zip(variables, values, strict=True):
-                variable.assign(value)
-
-    def check_same(self, workers: int) -> str:
-        """The sha256 of the weights. Raises `RuntimeError` unless all workers hold the same, bit for bit."""
-        digest = hashlib.sha256(b"".join(v.numpy().tobytes() for v in self.model.trainable_variables)).hexdigest()
-        number = int(digest[:15], 16)
-        if int(self.sum(tf.constant(number, tf.int64))) != (number * workers + (1 << 63)) % (1 << 64) - (1 << 63):
-            raise RuntimeError("the workers no longer hold the same weights: this must never happen, report it")
-        return digest
-
-
-def _totals(losses: tf.Tensor, labels: tf.Tensor, probabilities: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """[sum of losses, number of right answers, number of scans], float64."""
-    right = tf.cast(tf.equal(labels[:, 0] > 0.5, probabilities[:, 0] > 0.5), tf.float64) * tf.cast(weights, tf.float64)
-    sums = (
-        tf.reduce_sum(tf.cast(losses, tf.float64)),
-        tf.reduce_sum(right),
-        tf.reduce_sum(tf.cast(weights, tf.float64)),
-    )
-    return tf.stack(sums)
 
 
 def work(settings: Settings, run_url: str, team: Team, notice: Callable[[str], None]) -> None:
     """Trains from the newest checkpoint of the run (or from the beginning) to the end of the last epoch."""
-    threads = settings.cluster.cpus_per_worker
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(max(2, threads))
-    strategy = make_strategy(gpu=settings.cluster.gpu)
+    cluster, training = settings.cluster, settings.training
+    tf.config.threading.set_intra_op_parallelism_threads(cluster.cpus_per_worker)
+    tf.config.threading.set_inter_op_parallelism_threads(max(2, cluster.cpus_per_worker))
+    trainer = Trainer(settings, make_strategy(gpu=cluster.gpu, timeout=cluster.collective_timeout))
     run = open_storage(run_url)
-    trainer = Trainer(settings, strategy)
-    scans = from_lines(run.read(MANIFEST))
     cache = Cache(open_storage(settings.data.root), canonical=settings.data.canonical)
-    batches = {
-        part: Batches(
-            chosen,
-            cache,
-            Order(len(chosen), settings.training.batch_size, settings.training.seed),
-            team.rank,
-            team.size,
-        )
-        for part in ("train", "val")
-        if (chosen := [scan for scan in scans if scan.split == part])
-    }
-    for part in batches.values():
-        part.fill_cache(threads)
+    scans = from_lines(run.read(MANIFEST))
+    batches = {}
+    for part in ("train", "val"):
+        chosen = [scan for scan in scans if scan.split == part]
+        order = Order(len(chosen), training.batch_size, training.seed)
+        batches[part] = Batches(chosen, cache, order, team.rank, team.size)
+        batches[part].fill_cache(cluster.cpus_per_worker)
     name = team.agree(checkpoint.newest(run, notice) if team.rank == 0 else None)
-    state = checkpoint.load(run, name) if name else checkpoint.State(0, 0, 0, [], [], [0.0, 0.0, 0.0])
+    state = checkpoint.load(run, name) if name else checkpoint.BEGINNING
     if name:
         trainer.restore(state)
-    _train(settings, trainer, batches["train"], batches["val"], run, team, state, notice)
+    _Loop(settings, trainer, batches["train"], batches["val"], run, team, notice).run(state)
 
 
-def _train(
-    settings: Settings,
-    trainer: Trainer,
-    train: Batches,
-    val: Batches,
-    run: Storage,
-    team: Team,
-    state: checkpoint.State,
-    notice: Callable[[str], None],
-) -> None:
-    epochs = settings.training.epochs
-    every = settings.cluster.checkpoint_every_steps
-    writer = checkpoint.Writer(run, notice)
-    history = list(state.history)
-    updates, first_step = state.updates, state.step
-    # What this worker adds to the epoch's totals; worker 0 carries what a checkpoint held of all workers.
-    totals = tf.constant(state.totals if team.rank == 0 else [0.0] * 3, tf.float64)
-    spent = state.seconds
-    stream = iter(train.epochs(state.epoch, epochs, first_step))
-    for epoch in range(state.epoch, epochs):
-        began, waited, steps_here = time.perf_counter(), 0.0, 0
-        for step in range(first_step, train.order.steps):
+class _Loop:
+    """Training from a state to the end. Worker 0 also writes what the others and the driver read."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        trainer: Trainer,
+        train: Batches,
+        val: Batches,
+        run: Storage,
+        team: Team,
+        notice: Callable[[str], None],
+    ) -> None:
+        self._settings, self._trainer, self._train, self._val = settings, trainer, train, val
+        self._run, self._team = run, team
+        self._writer = checkpoint.Writer(run, notice)
+        self._history: list[dict[str, float]] = []
+        self._updates = 0
+        self._told = 0.0
+
+    def run(self, state: checkpoint.State) -> None:
+        """Trains what is left after `state`."""
+        epochs = self._settings.training.epochs
+        self._history, self._updates = list(state.history), state.updates
+        stream = self._train.epochs(state.epoch, epochs, state.step)
+        for epoch in range(state.epoch, epochs):
+            resumed = epoch == state.epoch
+            line = self._epoch(
+                epoch, stream, state.step if resumed else 0, state.totals if resumed else [0.0] * 3,
+                state.seconds if resumed else 0.0,
+            )  # fmt: skip
+            self._history.append(line)
+            digest = self._trainer.check_same(self._team.size)
+            if self._team.rank == 0:
+                self._run.write(METRICS, b"".join(json.dumps(entry).encode() + b"\n" for entry in self._history))
+                telemetry.write_tensorboard(self._run, self._history, self._settings.training.learning_rate)
+            self._team.report({**line, "weights_sha256": digest})
+        if self._team.rank == 0:
+            self._writer.save(self._state(epochs, 0, [0.0] * 3, 0.0))
+            self._writer.flush(must=True)
+        if self._history:
+            self._team.report(self._history[-1], checkpoint.name_of(self._updates))
+
+    def _epoch(
+        self, epoch: int, stream: Iterator[Batch], first_step: int, totals: list[float], spent: float
+    ) -> dict[str, float]:
+        """The steps of one epoch from `first_step` on, and its line of metrics. `totals` and `spent` are the epoch's
+        sums and seconds up to there."""
+        began, waited = time.perf_counter(), 0.0
+        mine = self._own(totals)
+        steps = self._train.order.steps
+        for step in range(first_step, steps):
             asked = time.perf_counter()
             batch = next(stream)
             waited += time.perf_counter() - asked
-            totals = trainer.train_step(totals, batch, tf.constant(train.count(step), tf.float32))
-            updates, steps_here = updates + 1, steps_here + 1
-            # Not after the very last step: the checkpoint of the finished run has that name.
-            if updates % every == 0 and updates < epochs * train.order.steps:
-                sums = trainer.sum(totals).numpy().tolist()
-                if team.rank == 0:
-                    seconds = spent + time.perf_counter() - began
-                    held = trainer.state()
-                    writer.save(
-                        checkpoint.State(
-                            epoch, step + 1, updates, **held, totals=sums, seconds=seconds, history=history
-                        )
-                    )
-                totals = tf.constant(sums if team.rank == 0 else [0.0] * 3, tf.float64)
-        sums = trainer.sum(totals).numpy()
+            mine = self._trainer.train_step(mine, batch, tf.constant(self._train.count(step), tf.float32))
+            self._updates += 1
+            self._tell(epoch, step + 1, steps)
+            if self._updates % self._settings.cluster.checkpoint_every_steps == 0 and not self._is_last(epoch, step):
+                sums = self._trainer.sum(mine).numpy().tolist()
+                if self._team.rank == 0:
+                    self._writer.save(self._state(epoch, step + 1, sums, spent + time.perf_counter() - began))
+                mine = self._own(sums)
+        sums = self._trainer.sum(mine).numpy()
         seconds = time.perf_counter() - began
-        scored = tf.zeros(3, tf.float64)
-        for batch in val.epochs(0, 1):
-            scored = trainer.score_step(scored, batch)
-        val_sums = trainer.sum(scored).numpy()
-        line = {
+        val_sums = self._validate()
+        here = sum(self._train.count(step) for step in range(first_step, steps))
+        return {
             "epoch": epoch + 1,
             "loss": sums[0] / sums[2],
             "accuracy": sums[1] / sums[2],
             "val_loss": val_sums[0] / val_sums[2],
             "val_accuracy": val_sums[1] / val_sums[2],
-            "images_per_second": min(steps_here * train.order.batch_size, train.order.n) / seconds,
+            "images_per_second": here / seconds,
             "data_wait_share": waited / seconds,
             "seconds": spent + time.perf_counter() - began,
             "time": time.time(),
         }
-        digest = trainer.check_same(team.size)
-        history.append(line)
-        if team.rank == 0:
-            run.write(METRICS, b"".join(json.dumps(entry).encode() + b"\n" for entry in history))
-            telemetry.write_tensorboard(run, history, settings.training.learning_rate)
-        team.report({**line, "weights_sha256": digest})
-        first_step, spent = 0, 0.0
+
+    def _validate(self) -> Any:
+        """[sum of losses, right answers, scans] over the validation part, of all workers."""
         totals = tf.zeros(3, tf.float64)
-    if team.rank == 0:
-        writer.save(checkpoint.State(epochs, 0, updates, **trainer.state(), totals=[0.0] * 3, history=history))
-        writer.flush(must=True)
+        for batch in self._val.epochs(0, 1):
+            totals = self._trainer.score_step(totals, batch)
+        return self._trainer.sum(totals).numpy()
+
+    def _own(self, totals: list[float]) -> tf.Tensor:
+        """What this worker carries of sums over all workers: worker 0 all, the others nothing."""
+        return tf.constant(totals if self._team.rank == 0 else [0.0] * 3, tf.float64)
+
+    def _is_last(self, epoch: int, step: int) -> bool:
+        """Whether training ends with this step: the checkpoint of the finished run has its number."""
+        return epoch + 1 == self._settings.training.epochs and step + 1 == self._train.order.steps
+
+    def _state(self, epoch: int, step: int, totals: list[float], seconds: float) -> checkpoint.State:
+        held = self._trainer.state()
+        history = list(self._history)  # a copy: it is written while training goes on
+        return checkpoint.State(epoch, step, self._updates, **held, totals=totals, seconds=seconds, history=history)
+
+    def _tell(self, epoch: int, step: int, steps: int) -> None:
+        """Writes where training stands, now and then."""
+        if self._team.rank == 0 and time.monotonic() - self._told > _PROGRESS_SECONDS:
+            self._told = time.monotonic()
+            self._run.write(PROGRESS, json.dumps({"epoch": epoch + 1, "step": step, "steps": steps}).encode())

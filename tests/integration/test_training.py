@@ -20,7 +20,8 @@ from job.model import Classifier
 from job.order import Order
 from job.scan import to_lines
 from job.storage import LocalStorage
-from job.worker import Solo, Trainer, work
+from job.trainer import Trainer
+from job.worker import Solo, work
 
 SMALL = ["model.filters=[4, 8]", "model.pool_size=5", "model.dense=16", "data.per_class=null", "training.batch_size=16"]
 
