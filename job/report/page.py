@@ -12,7 +12,7 @@ from job.report import html
 from job.report.run import Run
 from job.report.svg import Axis, Points, Series, dot_chart, interval_bar, line_chart
 from job.scan import PARTS, Scan
-from job.verdict import DISCLAIMER, TITLES, verdict
+from job.verdict import CANONICAL_NOTE, DISCLAIMER, TITLES, verdict
 
 MISTAKES = 12
 """The worst mistakes that a report shows."""
@@ -235,6 +235,8 @@ def _shortcut(run: Run) -> str:
         "only what each file tells of itself. Where it does well, the data set gives the class away, and a network can "
         "do well for the same reason."
     )
+    if run.config.get("data", {}).get("canonical"):
+        text += html.paragraph(CANONICAL_NOTE)
     return text + html.table(
         "The forest's figures, with 95% intervals", ["Property", "ROC AUC", html.BARS, "Accuracy"], rows, raw=True
     )
