@@ -15,6 +15,7 @@ from job.cluster import connect, describe_wait
 from job.console import say
 from job.errors import UserError
 from job.fit import fit
+from job.lock import turn
 from job.progress import Progress
 from job.quality_gate import check_gate_keys
 from job.scan import to_lines
@@ -24,13 +25,19 @@ from job.storage import Storage
 
 def train(settings: Settings, name: str) -> dict[str, Any]:
     """Does what is not done of the run `name` and returns its summary. Raises `UserError`."""
-    began = time.time()
     folder = run.open_run(settings.runs, name)
     finished = run.summary(folder)
     if finished is not None:
         say(f"run {name} is finished already; another --run NAME starts a new one")
         return finished
     check_gate_keys(settings.export.quality_gate or {})
+    with turn(folder, name):
+        return _work(settings, folder, name)
+
+
+def _work(settings: Settings, folder: Storage, name: str) -> dict[str, Any]:
+    """The phases of an unfinished run whose turn this is."""
+    began = time.time()
     run.claim(folder, settings)
     seconds: dict[str, float] = {}
 

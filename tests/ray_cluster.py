@@ -29,6 +29,8 @@ class RayCluster:
     """Where jobs are submitted: http://127.0.0.1:PORT."""
     environment: Mapping[str, str]
     """What `ray job` needs, the token among it."""
+    folder: Path
+    """Ray's temporary folder."""
     nodes: Sequence[subprocess.Popen[bytes]]
     """`ray start --block` of the head and of each worker; each leads a process group of its own."""
 
@@ -89,7 +91,7 @@ def ray_cluster(head: Sequence[str], workers: Sequence[Sequence[str]], env: Mapp
         )
         for number, arguments in enumerate(workers):
             start(f"worker-{number}", f"--address=127.0.0.1:{gcs}", *arguments)
-        yield RayCluster(f"http://127.0.0.1:{dashboard}", environment, nodes)
+        yield RayCluster(f"http://127.0.0.1:{dashboard}", environment, folder, nodes)
     finally:
         for node in reversed(nodes):
             _kill_tree(node)
