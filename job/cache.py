@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from job.errors import UserError
-from job.limits import PREPROCESSING, SIDE
+from job.limits import SIDE, preprocessing_name
 from job.scan import Scan
 from job.storage import Storage
 
@@ -39,9 +39,9 @@ def default_folder() -> Path:
 class Cache:
     """The decoded pixels of scans, by scan. Safe to fill from several processes at once."""
 
-    def __init__(self, storage: Storage, folder: Path | None = None) -> None:
-        self._storage = storage
-        self._folder = (folder or default_folder()) / PREPROCESSING
+    def __init__(self, storage: Storage, folder: Path | None = None, *, canonical: bool = False) -> None:
+        self._storage, self._canonical = storage, canonical
+        self._folder = (folder or default_folder()) / preprocessing_name(canonical=canonical)
 
     def fill(self, scans: Sequence[Scan], threads: int) -> int:
         """Makes sure that the pixels of all `scans` are there and intact; returns how many had to be decoded.
@@ -73,7 +73,7 @@ class Cache:
             held = b""
         if len(held) == PIXELS + _DIGEST and hashlib.sha256(held[:PIXELS]).digest() == held[PIXELS:]:
             return False
-        pixels = _decode(scan, self._storage).tobytes()
+        pixels = _decode(scan, self._storage, canonical=self._canonical).tobytes()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".incomplete-", delete=False) as file:
@@ -91,7 +91,7 @@ class Cache:
         return True
 
 
-def _decode(scan: Scan, storage: Storage) -> npt.NDArray[np.uint8]:
+def _decode(scan: Scan, storage: Storage, *, canonical: bool) -> npt.NDArray[np.uint8]:
     import tensorflow as tf
 
     from job.preprocess import decode
@@ -104,7 +104,7 @@ def _decode(scan: Scan, storage: Storage) -> npt.NDArray[np.uint8]:
     if hashlib.sha256(data).hexdigest() != scan.sha256:
         raise UserError(f"{name}: changed since the run started; put it back, or start a new run")
     try:
-        pixels: npt.NDArray[np.uint8] = decode(tf.constant(data)).numpy()
+        pixels: npt.NDArray[np.uint8] = decode(tf.constant(data), canonical=canonical).numpy()
     except tf.errors.InvalidArgumentError as error:
         raise UserError(f"{name}: cannot be decoded: {error.message.splitlines()[0]}") from error
     return pixels

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from job import groups, splits
+from job.audit.duplicates import contradicting, find_duplicates
 from job.errors import UserError
 from job.files import Entry, ahead
 from job.images import BadImage, inspect
@@ -57,6 +58,8 @@ def build(data: Data, seed: int) -> Catalog:
             header = (scan.width, scan.height, scan.mode, scan.format)
             found.append(Scan(entry.path, entry.size, scan.sha256, label, group, "", *header))
     remember(absolute(data.root), {**known, **seen})
+    if data.on_contradiction == "skip":
+        found = _without_contradictions(found, storage, notices)
     if data.split != "published":
         split = splits.by_group if data.split == "grouped" else splits.by_image
         part_of = split([splits.Member(scan.path, scan.label, scan.group) for scan in found], data.fractions, seed)
@@ -116,6 +119,15 @@ def _good(
             raise BadImage(f"{seen} (or leave such images out with data.on_bad_image=skip)")
         else:
             notices.append(f"left out: {seen}")
+
+
+def _without_contradictions(scans: Sequence[Scan], storage: Storage, notices: list[str]) -> list[Scan]:
+    """The scans without those that are the same picture with both labels: one of them is wrong, nobody knows which."""
+    out: set[str] = set()
+    for held in contradicting(find_duplicates(scans, storage.read)):
+        notices.append(f"left out, the same picture in both classes: {' = '.join(scan.path for scan in held)}")
+        out.update(scan.path for scan in held)
+    return [scan for scan in scans if scan.path not in out]
 
 
 def _no_part(data: Data, name: str, part: str, scans: Sequence[Scan], label: int) -> str:

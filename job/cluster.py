@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from job.console import say
@@ -50,7 +51,7 @@ def connect(wanted: Cluster) -> Iterator[None]:
     machine = {"CPU": float(os.cpu_count() or 1)}
     check_size(wanted, machine | ({} if not wanted.gpu else {"GPU": float(_gpus())}), "this machine")
     folder = tempfile.mkdtemp(prefix="covid-ct-ray-")
-    own = {**_QUIET, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    own = {**_QUIET, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token()}
     before = {name: os.environ.get(name) for name in own}
     os.environ.update(own)
     # Only now: Ray reads its authentication mode while it is imported.
@@ -102,6 +103,12 @@ def describe_wait(wanted: Cluster) -> str:
     has = " and ".join(f"{free.get(kind, 0):g} {kind}s" for kind in kinds)
     each = f"{wanted.cpus_per_worker} CPUs{' and a GPU' if wanted.gpu else ''} each"
     return f"{wanted.workers} workers with {each} are wanted, {has} are free"
+
+
+@cache
+def _token() -> str:
+    """The same for every local cluster of this process: Ray reads it once and would offer the first one to all."""
+    return secrets.token_hex(32)
 
 
 def _gpus() -> int:

@@ -26,7 +26,7 @@ def evaluate_run(settings: Settings, folder: Storage) -> tuple[dict[str, Any], C
         raise UserError(f"{folder.url}: no checkpoint to evaluate; remove the run and train again")
     model = trained(settings, checkpoint.load(folder, name))
     scans = run.manifest(folder) or []
-    cache = Cache(open_storage(settings.data.root))
+    cache = Cache(open_storage(settings.data.root), canonical=settings.data.canonical)
     batch, threads = settings.training.batch_size, settings.cluster.cpus_per_worker
     parts = {part: [scan for scan in scans if scan.split == part] for part in ("train", "val", "test")}
     scored = {part: probabilities(model, parts[part], cache, batch, threads).tolist() for part in ("val", "test")}
@@ -66,6 +66,7 @@ def export_run(
         name=model_name,
         labels=(settings.data.negative, settings.data.positive),
         threshold=evaluation["threshold"],
+        canonical=settings.data.canonical,
         evaluation=evaluation,
         model_card=model_card(settings.to_dict(), evaluation, run.manifest(folder) or [], run=name),
         run={

@@ -14,3 +14,18 @@ MAX_BYTES = 64 * 1024 * 1024
 
 PREPROCESSING = "rgb-bilinear-224-v1"
 """Names what `job.preprocess` computes. Change it with the code: caches and exported versions carry it."""
+
+CANONICAL = "gray-square-96-jpeg50-224-v1"
+"""The same for scans made canonical (`data.canonical: true`)."""
+
+CANONICAL_SIDE = 96
+"""Pixels a side that canonical scans are reduced to, so that the sharpness of large scans is no more than the small
+ones'."""
+
+CANONICAL_QUALITY = 50
+"""JPEG quality that canonical scans all pass through, so that all carry the same traces of compression."""
+
+
+def preprocessing_name(*, canonical: bool) -> str:
+    """The name of the preprocessing that a run with this `data.canonical` uses."""
+    return CANONICAL if canonical else PREPROCESSING

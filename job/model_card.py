@@ -7,7 +7,7 @@ from typing import Any
 
 from job.metrics import NAMES, Figure
 from job.scan import PARTS, Scan
-from job.verdict import DISCLAIMER, TITLES, verdict
+from job.verdict import CANONICAL_NOTE, DISCLAIMER, TITLES, verdict
 
 
 def model_card(config: Mapping[str, Any], evaluation: Mapping[str, Any], manifest: Sequence[Scan], *, run: str) -> str:
@@ -59,6 +59,7 @@ def model_card(config: Mapping[str, Any], evaluation: Mapping[str, Any], manifes
         *_chosen(evaluation),
         "The shortcut baseline is a random forest on each file's size, shape, bytes per pixel, format and mode. Where "
         "it does well, the data set gives the class away without a pixel, and a network may use the same traces.",
+        *([CANONICAL_NOTE] if config["data"].get("canonical") else []),
         "### By file format",
         _table(
             ["Format", "Scans", "ROC AUC", "Accuracy"],

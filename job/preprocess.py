@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from job.limits import MAX_PIXELS, MIN_SIDE, SIDE
+from job.limits import CANONICAL_QUALITY, CANONICAL_SIDE, MAX_PIXELS, MIN_SIDE, SIDE
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 
 
-def decode(data: tf.Tensor) -> tf.Tensor:
+def decode(data: tf.Tensor, *, canonical: bool = False) -> tf.Tensor:
     """The pixels uint8 [224, 224, 3] of one encoded image, a string [] that holds a PNG or JPEG of 8-bit samples.
 
     Gray is repeated to three channels, palettes are looked up, alpha is dropped (as Pillow's `convert("RGB")` does).
     Bilinear with antialiasing is area-like where it shrinks and smooth where it enlarges. Rounding to uint8 here,
     once, is what makes cached pixels and served pixels the same numbers.
+
+    With `canonical`, what the file tells besides the scan is evened out first: see `_canonical`.
 
     Raises:
         tf.errors.InvalidArgumentError: another format, broken data, 16-bit or CMYK samples, a side under
@@ -43,6 +45,8 @@ def decode(data: tf.Tensor) -> tf.Tensor:
     with tf.control_dependencies(checks):
         # decode_jpeg reads PNG as well; INTEGER_ACCURATE is what Pillow uses, the default is off by up to 6 levels.
         image = tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
+    if canonical:
+        image = _canonical(image)
     resized = tf.image.resize(image, (SIDE, SIDE), method="bilinear", antialias=True)
     return tf.ensure_shape(tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8), (SIDE, SIDE, 3))
 
@@ -52,9 +56,27 @@ def rescale(pixels: tf.Tensor) -> tf.Tensor:
     return tf.cast(pixels, tf.float32) * tf.constant(1 / 255, tf.float32)
 
 
-def preprocess(data: tf.Tensor) -> tf.Tensor:
+def preprocess(data: tf.Tensor, *, canonical: bool = False) -> tf.Tensor:
     """Encoded images, string [n], to the network's input float32 [n, 224, 224, 3] in [0, 1]; see `decode`."""
-    return rescale(tf.map_fn(decode, data, fn_output_signature=tf.TensorSpec((SIDE, SIDE, 3), tf.uint8)))
+    pixels = tf.TensorSpec((SIDE, SIDE, 3), tf.uint8)
+    return rescale(tf.map_fn(lambda one: decode(one, canonical=canonical), data, fn_output_signature=pixels))
+
+
+def _canonical(image: tf.Tensor) -> tf.Tensor:
+    """Pixels uint8 [h, w, 3] as gray ones, uint8 [96, 96, 3], that tell little of their file.
+
+    Colour goes (luma of ITU-R BT.601, as in JPEG). The middle square is kept, because bars or a stretch to a square
+    would tell the aspect ratio. All scans are reduced to one small size and pass through one JPEG compression, so that
+    neither sharpness nor the traces of an earlier compression differ much.
+    """
+    luma = tf.tensordot(tf.cast(image, tf.float32), tf.constant([0.299, 0.587, 0.114]), 1)[..., tf.newaxis]
+    height, width = tf.shape(luma)[0], tf.shape(luma)[1]
+    side = tf.minimum(height, width)
+    square = tf.image.crop_to_bounding_box(luma, (height - side) // 2, (width - side) // 2, side, side)
+    small = tf.image.resize(square, (CANONICAL_SIDE, CANONICAL_SIDE), method="bilinear", antialias=True)
+    levels = tf.cast(tf.clip_by_value(tf.round(small), 0, 255), tf.uint8)
+    encoded = tf.io.encode_jpeg(levels, format="grayscale", quality=CANONICAL_QUALITY)
+    return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
 
 
 def _png_header(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

@@ -44,6 +44,10 @@ class Data:
     """Of train, val and test."""
     on_bad_image: Literal["fail", "skip"] = "fail"
     """skip lists them in the run's report."""
+    on_contradiction: Literal["keep", "skip"] = "keep"
+    """skip leaves out scans that are in both classes, also rescaled or recompressed, and lists them in the report."""
+    canonical: bool = False
+    """Every scan gray, square, of one sharpness and one compression: closes shortcuts that the audit finds."""
     augment: dict[str, Any] | None = None
     """Names and meanings of Keras's ImageDataGenerator."""
 

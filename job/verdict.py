@@ -9,6 +9,12 @@ from job.metrics import Figure
 
 DISCLAIMER = "This is not a medical device. No diagnosis or treatment may rest on it."
 
+CANONICAL_NOTE = (
+    "The network saw canonical scans (data.canonical): gray, the middle square, one sharpness and one compression. So "
+    "it cannot have used mode or shape, and hardly size or format; letters, arrows and the crop are still there."
+)
+"""What `data.canonical` means for the comparison with the shortcut baseline."""
+
 TITLES = {
     "accuracy": "Accuracy",
     "auc": "ROC AUC",

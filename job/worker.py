@@ -61,7 +61,8 @@ def work(settings: Settings, run_url: str, team: Team, notice: Callable[[str], N
     tf.config.threading.set_intra_op_parallelism_threads(cluster.cpus_per_worker)
     tf.config.threading.set_inter_op_parallelism_threads(max(2, cluster.cpus_per_worker))
     trainer = Trainer(settings, make_strategy(gpu=cluster.gpu, timeout=cluster.collective_timeout))
-    run, cache = open_storage(run_url), Cache(open_storage(settings.data.root))
+    run = open_storage(run_url)
+    cache = Cache(open_storage(settings.data.root), canonical=settings.data.canonical)
     scans = from_lines(run.read(MANIFEST))
     batches = {}
     for part in ("train", "val"):

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from job.errors import UserError
-from job.limits import PREPROCESSING, SIDE
+from job.limits import SIDE, preprocessing_name
 from job.preprocess import preprocess
 from job.storage import open_storage
 from serving import warmup
@@ -41,6 +41,7 @@ def export_version(
     evaluation: Mapping[str, Any],
     model_card: str,
     run: Mapping[str, str],
+    canonical: bool = False,
 ) -> int:
     """Writes a model as the next version under `<root>/<name>/`; the version's number.
 
@@ -57,6 +58,7 @@ def export_version(
         evaluation: The content of `evaluation.json`.
         model_card: Markdown.
         run: Where the model comes from: the run's name, its manifest's hash and so on.
+        canonical: The model was trained on canonical scans (`data.canonical`); `predict_bytes` makes them so too.
 
     Raises:
         UserError: the version cannot be written there.
@@ -64,13 +66,15 @@ def export_version(
     start_quietly()
     storage = open_storage(root)
     storage.sweep(name, older_than=86_400)  # seconds: other exporters may be at work, but not for a day
-    info = VersionInfo(name, labels[0], labels[1], threshold, PREPROCESSING, dict(run), tf.__version__)
+    info = VersionInfo(
+        name, labels[0], labels[1], threshold, preprocessing_name(canonical=canonical), dict(run), tf.__version__
+    )
     with tempfile.TemporaryDirectory(prefix="covid-ct-export-") as temporary:
         folder = Path(temporary) / "version"
-        module = _module(model)
+        module = _module(model, canonical)
         signatures = {PIXELS_SIGNATURE: module.serving_default, BYTES_SIGNATURE: module.predict_bytes}
         tf.saved_model.save(module, str(folder), signatures)
-        recorded = _warm_up(folder, name)
+        recorded = _warm_up(folder, name, canonical)
         (folder / VERSION_FILE).write_bytes(info.to_json())
         content = json.dumps({**evaluation, "warmup": recorded}, indent=1, ensure_ascii=False)
         (folder / EVALUATION_FILE).write_text(content, encoding="utf-8")
@@ -91,7 +95,7 @@ def _numbers_from(taken: list[str]) -> range:
     return range(largest + 1, 2**63)
 
 
-def _module(model: Any) -> tf.Module:
+def _module(model: Any, canonical: bool) -> tf.Module:
     """A plain `tf.Module` with the model's variables and both signatures."""
     module = tf.Module()
     # Keras's variables wrap TensorFlow's; the wrapped ones alone are saved, so that loading needs no Keras.
@@ -109,16 +113,16 @@ def _module(model: Any) -> tf.Module:
         return probability(tf.ensure_shape(images, pixels.shape))
 
     def predict_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        return probability(preprocess(image_bytes))
+        return probability(preprocess(image_bytes, canonical=canonical))
 
     module.serving_default = tf.function(serving_default, input_signature=[pixels])
     module.predict_bytes = tf.function(predict_bytes, input_signature=[encoded])
     return module
 
 
-def _warm_up(folder: Path, name: str) -> list[dict[str, Any]]:
+def _warm_up(folder: Path, name: str, canonical: bool) -> list[dict[str, Any]]:
     """Writes the warm-up requests into the version, and asks them of what was saved; the record of the answers."""
-    asked = warmup.requests(lambda scans: np.asarray(preprocess(tf.constant(list(scans)))))
+    asked = warmup.requests(lambda scans: np.asarray(preprocess(tf.constant(list(scans)), canonical=canonical)))
     warmup.write_requests(folder, name, asked)
     saved = Model(folder)
     try:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from job.errors import UserError
-from job.limits import PREPROCESSING
+from job.limits import CANONICAL, PREPROCESSING
 from job.storage import MANIFEST, DamagedBundle, LocalStorage
 from serving import warmup
 from serving.version import VersionInfo, read_version_info
@@ -116,8 +116,8 @@ def load_version(folder: Path) -> tuple[Model, VersionInfo]:
     """
     verify_files(folder)
     info = read_version_info(folder)
-    if info.preprocessing != PREPROCESSING:
-        raise UserError(f"{folder}: preprocesses scans as {info.preprocessing}, this program as {PREPROCESSING}")
+    if info.preprocessing not in (known := (PREPROCESSING, CANONICAL)):
+        raise UserError(f"{folder}: preprocesses scans as {info.preprocessing}, this program as {' or '.join(known)}")
     model = Model(folder)
     try:
         warmup.replay(folder, model.predict)

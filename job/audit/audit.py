@@ -48,6 +48,7 @@ def audit(
     notices: Sequence[str] = (),
     baseline: dict[str, Any] | None = None,
     near: bool = True,
+    by_property: bool = True,
     seed: int = 0,
 ) -> Audit:
     """Audits scans that are catalogued and split.
@@ -60,13 +61,14 @@ def audit(
         notices: of the catalog.
         baseline: the shortcut baseline on this split, if the caller has it already.
         near: look for near duplicates too; else only for equal files, and no file is read.
+        by_property: cross-validate each property alone too.
         seed: of the baseline and the bootstrap.
     """
     pairs = find_duplicates(scans, read if near else None)
     if baseline is None:
         fitted_on = [scan for scan in scans if scan.split != "test"]
         baseline = shortcut_baseline(fitted_on, [scan for scan in scans if scan.split == "test"], seed=seed)
-    validated = shortcut_cross_validated(scans, seed=seed)
+    validated = shortcut_cross_validated(scans, by_property=by_property, seed=seed)
     return Audit(
         root,
         split,

@@ -26,10 +26,10 @@ _SIGNATURE = 8
 _SMALL = 64
 _LEAST_SIGNATURE = 0.93
 """On COVID-CT, copies with up to 3% cropped off each side correlate by 0.934 and more."""
-_MOST_CANDIDATES = 8
+_MOST_CANDIDATES = 5
 """Per scan, the likest first: a scan among many neighbouring slices has hundreds, a copy comes before them."""
-_LEAST_SMALL = 0.97
-"""Correlation after alignment of 64 x 64 pixels below which the larger pictures are not looked at."""
+_LEAST_SMALL = Likeness(0.97, 0.75)
+"""After alignment of 64 x 64 pixels, below which the larger pictures are not looked at."""
 _BLOCK = 2048
 
 
@@ -61,6 +61,19 @@ def find_duplicates(scans: Sequence[Scan], read: Read | None) -> list[Pair]:
     return sorted(pairs, key=lambda pair: (pair.one.path, pair.other.path))
 
 
+def contradicting(pairs: Sequence[Pair]) -> list[tuple[Scan, ...]]:
+    """Sets of scans that are all the same picture, by way of each other, and have both labels; sorted by path."""
+    sets: dict[str, dict[str, Scan]] = {}
+    for pair in pairs:
+        joined = {scan.path: scan for scan in (pair.one, pair.other)}
+        for path in tuple(joined):
+            joined |= sets.get(path, {})
+        for path in joined:
+            sets[path] = joined
+    found = {min(held): tuple(held[path] for path in sorted(held)) for held in sets.values()}
+    return [held for _, held in sorted(found.items()) if len({scan.label for scan in held}) > 1]
+
+
 def near_duplicates(scans: Sequence[Scan], read: Read) -> list[Pair]:
     """Pairs of scans with different bytes that show the same picture; `one` comes before `other` in `scans`."""
     small = np.empty((len(scans), _SMALL, _SMALL), np.uint8)
@@ -69,7 +82,8 @@ def near_duplicates(scans: Sequence[Scan], read: Read) -> list[Pair]:
             row[:] = np.round(seen)
     found = []
     for a, b, mirrored in candidates(small):
-        if _likeness(small[a].astype(np.float32), small[b].astype(np.float32), mirrored).whole >= _LEAST_SMALL:
+        first = _likeness(small[a].astype(np.float32), small[b].astype(np.float32), mirrored)
+        if first.whole >= _LEAST_SMALL.whole and first.detail >= _LEAST_SMALL.detail:
             one, other = (gray(read(scans[index].path), SIDE) for index in (a, b))
             alike = _likeness(one, other, mirrored)
             if alike.same:

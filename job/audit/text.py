@@ -34,8 +34,9 @@ def _lines(audit: Audit, width: int, every: bool) -> Iterator[str]:
     validated = audit.shortcut_cross_validated
     for name in ("together", *audit.shortcut["by_property"]):
         one = audit.shortcut if name == "together" else audit.shortcut["by_property"][name]
-        other = validated if name == "together" else validated["by_property"][name]
-        yield f"  {name.replace('_', ' '):18} {_figure(one['auc']):26} {_figure(other['auc'])}"
+        other = validated if name == "together" else validated["by_property"].get(name)
+        second = _figure(other["auc"]) if other else ""
+        yield f"  {name.replace('_', ' '):18} {_figure(one['auc']):26} {second}".rstrip()
     yield ""
     if not audit.findings:
         yield "No findings."

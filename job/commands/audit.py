@@ -10,16 +10,17 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from job import settings
 from job.console import say
+from job.errors import UserError
 from job.settings import Data
 from job.storage import open_storage
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """ROOT, --set, --json and --all."""
+    """ROOT, --set, --json, --html and --all."""
     parser.add_argument("root", metavar="ROOT", help="a folder or s3://bucket/prefix, holding one folder per class")
     parser.add_argument(
         "--set",
@@ -29,6 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="a setting, e.g. data.positive=CT_COVID or data.split=grouped; repeatable",
     )
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    parser.add_argument("--html", metavar="FILE", help="write it as a page too, with the offending scans side by side")
     parser.add_argument("--all", action="store_true", help="name every scan of each finding, not only a few")
 
 
@@ -44,6 +46,15 @@ def run(args: argparse.Namespace) -> int:
     say(f"comparing {len(found.scans)} scans")
     storage = open_storage(data.root)
     result = audit(found.scans, storage.read, root=data.root, split=data.split, notices=found.notices, seed=seed)
+    if args.html:
+        from job.report.audit import audit_page, offending
+        from job.report.pictures import thumbnail
+
+        page = audit_page(result, {path: thumbnail(storage.read(path)) for path in offending(result)})
+        try:
+            Path(args.html).write_text(page, encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{args.html}: cannot be written: {error.strerror}") from error
     if args.json:
         print(json.dumps(result.to_dict(), indent=1, ensure_ascii=False, allow_nan=False))
     else:

@@ -75,22 +75,22 @@ def _pairs(finding: Finding) -> tuple[tuple[str, ...], ...]:
 
 
 def _counts(audit: Audit) -> str:
-    rows = []
-    for name, counts in audit.counts.items():
-        kinds = audit.properties[name]
-        told = [", ".join(f"{value} {count}" for value, count in kinds[kind].items()) for kind in ("format", "mode")]
-        ranges = [
-            f"{kinds[kind]['smallest']:,} to {kinds[kind]['largest']:,} (median {kinds[kind]['median']:,})"
-            for kind in ("width", "height", "bytes")
-        ]
-        rows.append([name, str(counts["scans"]), str(counts["groups"]), *told, *ranges])
-    head = ["Class", "Scans", "Patients or papers", "Formats", "Modes", "Width", "Height", "Bytes"]
+    names = list(audit.counts)
+    rows = [["Scans", *(str(audit.counts[name]["scans"]) for name in names)]]
+    rows.append(["Patients or papers", *(str(audit.counts[name]["groups"]) for name in names)])
+    for kind in ("format", "mode"):
+        found = [audit.properties[name][kind] for name in names]
+        rows.append([_capital(kind), *(", ".join(f"{value} {count}" for value, count in one.items()) for one in found)])
+    for kind in ("width", "height", "bytes"):
+        found = [audit.properties[name][kind] for name in names]
+        told = (f"{one['smallest']:,} to {one['largest']:,}, median {one['median']:,}" for one in found)
+        rows.append([_capital(kind), *told])
     validated = audit.shortcut_cross_validated["auc"]
     baseline = html.paragraph(
         f"Cross-validated over patients or papers on all scans, a model that sees no pixel reaches AUC "
         f"{html.with_interval(validated)}."
     )
-    return html.table("What the files are", head, rows) + baseline
+    return html.table("What the files are", ["", *names], rows) + baseline
 
 
 def _capital(text: str) -> str:

@@ -45,6 +45,7 @@ def build_report(
         split=settings.data.split,
         notices=summary.get("notices", ()),
         baseline=evaluation["shortcut"],
+        by_property=False,
         near=len(manifest) <= NEAR_DUPLICATES_UP_TO,
         seed=settings.training.seed,
     )
@@ -59,7 +60,7 @@ def explain(run: Run, settings: Settings, model: Classifier) -> Explained:
     if not wrong:
         return Explained({}, None)
     scans = [scan for scan, _ in wrong]
-    cache = Cache(open_storage(settings.data.root))
+    cache = Cache(open_storage(settings.data.root), canonical=settings.data.canonical)
     cache.fill(scans, settings.cluster.cpus_per_worker)
     pixels = cache.read(scans)
     images = pixels.astype(np.float32) / np.float32(255)

@@ -44,22 +44,21 @@ def setting_differences(runs: Sequence[Run]) -> dict[str, list[Any]]:
 
 
 def _figures(runs: Sequence[Run]) -> str:
-    several = len(runs) > 1
     rows = []
     for name in NAMES:
-        cells = [html.with_interval(run.evaluation["metrics"][name]) for run in runs]
         told = spread(runs, name)
-        rows.append([TITLES[name], *cells, *([f"{told[0]:.3f} ± {told[1]:.3f}" if told else "n/a"] if several else [])])
+        cells = [html.with_interval(run.evaluation["metrics"][name]) for run in runs]
+        rows.append([TITLES[name], f"{told[0]:.3f} ± {told[1]:.3f}" if told else "n/a", *cells])
     for name in ("auc", "accuracy"):
         shortcut = [html.with_interval(run.evaluation["shortcut"][name]) for run in runs]
-        rows.append([f"{TITLES[name]} without a pixel (shortcut)", *shortcut, *([""] if several else [])])
+        rows.append([f"{TITLES[name]} without a pixel (shortcut)", "", *shortcut])
     text = html.paragraph(
         "The intervals (95%, bootstrap over patients or papers) say how far a figure might be off for other patients; "
         "mean ± standard deviation over the runs says how far it moves with what differs between them."
     )
-    head = ["Figure", *(run.name for run in runs), *(["Over all runs"] if several else [])]
+    head = ["Figure", "Mean ± deviation", *(run.name for run in runs)]
     bars = [_bar(run) for run in runs]
-    return text + html.table("Figures with 95% intervals", head, rows) + html.grid(bars)
+    return text + html.table("Figures with 95% intervals", head, rows, numbers=len(runs) <= 3) + html.grid(bars)
 
 
 def _bar(run: Run) -> str:
@@ -93,7 +92,8 @@ def _differences(runs: Sequence[Run]) -> str:
         parts.append(
             html.paragraph(
                 f"Each run minus {first.name}, on the same scans, with the 95% interval of a paired bootstrap: an "
-                "interval that holds 0 is no evidence of a difference."
+                "interval that holds 0 is no evidence of a difference. It does not cover the luck of a seed: for that, "
+                "train each with several (--seeds)."
             )
         )
         parts.append(html.table(f"Differences from {first.name}", head, rows))

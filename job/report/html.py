@@ -9,6 +9,9 @@ from typing import Any
 
 from job.metrics import Figure
 
+BARS = "From 0 to 1"
+"""The heading of a column of interval bars."""
+
 
 def page(title: str, body: str) -> str:
     """A whole HTML document that loads nothing from elsewhere."""
@@ -39,7 +42,9 @@ def table(
 ) -> str:
     """A table whose first column names the row. Cells are escaped unless `raw`; a wide one scrolls by itself."""
     shown = (lambda cell: cell) if raw else escape
-    headings = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+    # A narrow screen has no room for the bars, which say nothing that the figures do not.
+    kinds = [' class="bars"' if cell == BARS else "" for cell in head]
+    headings = "".join(f'<th scope="col"{kind}>{escape(cell)}</th>' for kind, cell in zip(kinds, head, strict=True))
     lines = "".join(
         f'<tr><th scope="row">{shown(first)}</th>{"".join(f"<td>{shown(cell)}</td>" for cell in rest)}</tr>'
         for first, *rest in rows
@@ -106,7 +111,7 @@ def plain(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
-    return ", ".join(map(plain, value)) if isinstance(value, list | tuple) else str(value)
+    return (", ".join(map(plain, value)) or "none") if isinstance(value, list | tuple) else str(value)
 
 
 def _class(kind: str) -> str:
@@ -175,10 +180,13 @@ line.grid { stroke: var(--rule); stroke-width: 0.6; }
 .badge { font-size: 0.75rem; text-transform: uppercase; letter-spacing: 0.04em; border: 1px solid currentColor;
   border-radius: 4px; padding: 0.05rem 0.35rem; vertical-align: middle; }
 .error .badge { color: var(--s1); } .warning .badge { color: var(--warn-rule); } .note .badge { color: var(--soft); }
+@media (max-width: 44rem) { .numbers td { white-space: normal; } th, td { padding-right: 0.6rem; }
+  .numbers td:has(.bar), .numbers th.bars { display: none; } }
 details { margin: 0.75rem 0; } summary { cursor: pointer; font-weight: 600; padding: 0.3rem 0; }
 :focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
 @media print { :root { --ink: #000; --soft: #444; --paper: #fff; --sheet: #f6f6f6; --rule: #bbb; --s0: #0a5ea8;
     --s1: #b3470b; --s2: #1a7f37; --s3: #8250df; --s4: #6e5a00; --warn: #fff4dc; --warn-rule: #9a6700; }
   body { font-size: 10.5pt; } main { max-width: none; padding: 0; } nav { display: none; }
-  section, figure, tr { break-inside: avoid-page; } h2 { break-after: avoid; } .scroll { overflow: visible; } }
+  section, figure, tr { break-inside: avoid-page; } h2 { break-after: avoid; } .scroll { overflow: visible; }
+  .numbers td { white-space: normal; } }
 """

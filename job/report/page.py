@@ -12,7 +12,7 @@ from job.report import html
 from job.report.run import Run
 from job.report.svg import Axis, Points, Series, dot_chart, interval_bar, line_chart
 from job.scan import PARTS, Scan
-from job.verdict import DISCLAIMER, TITLES, verdict
+from job.verdict import CANONICAL_NOTE, DISCLAIMER, TITLES, verdict
 
 MISTAKES = 12
 """The worst mistakes that a report shows."""
@@ -73,19 +73,17 @@ def _figures(run: Run) -> str:
     evaluation = run.evaluation
     chosen = evaluation.get("chosen_threshold")
     shortcut = evaluation["shortcut"]
-    head = ["Figure", f"At threshold {evaluation['threshold']:.3g}", "95% interval", "From 0 to 1"]
+    head = ["Figure", f"At threshold {evaluation['threshold']:.3g}", html.BARS, "Without a pixel (shortcut)"]
     if chosen:
         head.append(f"At threshold {chosen['value']:.3g}")
-    head.append("Without a pixel (shortcut)")
     rows = []
     for name in NAMES:
         found = evaluation["metrics"][name]
         mark = 0.5 if name == "auc" else None
         bar = "" if found["value"] is None else interval_bar(found["value"], found["low"], found["high"], mark=mark)
-        row = [escape(TITLES[name]), html.number(found["value"]), html.interval(found), bar]
-        if chosen:
-            row.append(html.with_interval(chosen["metrics"][name]))
-        rows.append([*row, html.with_interval(shortcut[name]) if name in shortcut else ""])
+        row = [escape(TITLES[name]), html.with_interval(found), bar]
+        row.append(html.with_interval(shortcut[name]) if name in shortcut else "")
+        rows.append([*row, html.with_interval(chosen["metrics"][name])] if chosen else row)
     part = f"{evaluation['n']} scans of {evaluation['groups']} patients or papers in the part {evaluation['part']}"
     text = html.paragraph(
         f"On {part} of the split {evaluation['split']}, which training never saw. The intervals come from a bootstrap "
@@ -237,8 +235,10 @@ def _shortcut(run: Run) -> str:
         "only what each file tells of itself. Where it does well, the data set gives the class away, and a network can "
         "do well for the same reason."
     )
+    if run.config.get("data", {}).get("canonical"):
+        text += html.paragraph(CANONICAL_NOTE)
     return text + html.table(
-        "The forest's figures, with 95% intervals", ["Property", "ROC AUC", "From 0 to 1", "Accuracy"], rows, raw=True
+        "The forest's figures, with 95% intervals", ["Property", "ROC AUC", html.BARS, "Accuracy"], rows, raw=True
     )
 
 

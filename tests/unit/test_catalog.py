@@ -5,9 +5,11 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from PIL import Image
 
 from job import catalog
 from job.errors import UserError
+from job.sample import draw
 from job.scan import from_lines, to_lines
 from job.settings import Data
 from job.storage import LocalStorage
@@ -140,6 +142,35 @@ def test_scans_in_no_published_list_are_left_out_and_it_is_said(root, data):
     found = catalog.build(replace(data, split="published"), 0)
     assert Counter(s.split for s in found.scans) == {"train": 12, "val": 2, "test": 4}
     assert "CT_COVID: 1 scans are in no split list and are left out" in found.notices
+
+
+def test_the_same_picture_in_both_classes_is_left_out_by_setting_and_it_is_said(tmp_path):
+    drawings = {drawing.path: drawing.data for drawing in draw(9, 0)}
+    for path, content in drawings.items():
+        file = tmp_path / path
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(content)
+    covid = next(path for path in drawings if path.startswith("CT_COVID/"))
+    copy = Image.open(tmp_path / covid).convert("RGB").resize((180, 150))
+    (tmp_path / "CT_NonCOVID" / "copy%0.png").write_bytes(encode(copy, "JPEG", quality=60))
+    (tmp_path / "CT_COVID" / "again%0.png").write_bytes(drawings[covid])
+    data = Data(root=str(tmp_path), per_class=None, split="images")
+    kept = catalog.build(data, 0)
+    assert len(kept.scans) == 20
+    assert not any("both classes" in notice for notice in kept.notices)
+    skipped = catalog.build(replace(data, on_contradiction="skip"), 0)
+    out = sorted([covid, "CT_COVID/again%0.png", "CT_NonCOVID/copy%0.png"])
+    assert sorted({s.path for s in kept.scans} - {s.path for s in skipped.scans}) == out
+    assert f"left out, the same picture in both classes: {' = '.join(out)}" in skipped.notices
+
+
+def test_the_contradicting_scans_of_the_real_data_set_are_left_out(covid_ct):
+    data = Data(root=str(covid_ct), per_class=None, split="published", on_contradiction="skip")
+    found = catalog.build(data, 0)
+    assert len(found.scans) == 742
+    assert "left out, the same picture in both classes: CT_COVID/kjr-21-e24-p5-29.png = CT_NonCOVID/71%0.jpg" in (
+        found.notices
+    )
 
 
 def test_the_real_data_set_is_catalogued_whole(covid_ct):

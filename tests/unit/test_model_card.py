@@ -43,6 +43,13 @@ def test_the_card_tells_the_figures_the_baseline_and_what_it_is_not(
     assert f"| train | {sum(s.label for s in train)} |" in card
 
 
+def test_the_card_says_so_when_the_scans_were_canonical(scans: list[Scan], evaluation: dict[str, Any]) -> None:
+    config = Settings().to_dict()
+    assert "canonical" not in model_card(config, evaluation, scans, run="mine")
+    config["data"]["canonical"] = True
+    assert "saw canonical scans" in model_card(config, evaluation, scans, run="mine")
+
+
 def test_the_card_is_markdown_whose_tables_render(scans: list[Scan], evaluation: dict[str, Any]) -> None:
     card = model_card(Settings().to_dict(), evaluation, scans, run="a|b <script> `x`")
     page = markdown.markdown(card, extensions=["tables"])

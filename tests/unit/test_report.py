@@ -130,7 +130,7 @@ def test_headings_links_and_images_can_be_read_aloud(outline: Outline) -> None:
 def test_it_tells_the_figures_with_their_intervals_beside_the_baseline(run: Run, outline: Outline) -> None:
     auc = run.evaluation["metrics"]["auc"]
     shortcut = run.evaluation["shortcut"]["auc"]
-    assert f"ROC AUC {auc['value']:.3f} {auc['low']:.3f} to {auc['high']:.3f}" in outline.text
+    assert f"ROC AUC {auc['value']:.3f} ({auc['low']:.3f} to {auc['high']:.3f})" in outline.text
     assert f"{shortcut['value']:.3f} ({shortcut['low']:.3f} to {shortcut['high']:.3f})" in outline.text
     assert "not a medical device" in outline.text
     assert "training.learning_rate 0.001" in outline.text
