@@ -10,7 +10,7 @@ from job import groups, splits
 from job.audit.duplicates import contradicting, find_duplicates
 from job.errors import UserError
 from job.files import Entry, ahead
-from job.images import BadImage, inspect
+from job.images import BadImage, check_size, inspect
 from job.scan import PARTS, Scan
 from job.seen import Seen, recall, remember
 from job.settings import Data
@@ -105,8 +105,9 @@ def _good(
     def look(entry: Entry) -> Seen | BadImage:
         if entry in known:
             return known[entry]
-        content = storage.read(entry.path, entry)
         try:
+            check_size(f"{storage.url}/{entry.path}", entry.size)
+            content = storage.read(entry.path, entry)
             return Seen.of(content, inspect(f"{storage.url}/{entry.path}", content))
         except BadImage as bad:
             return bad

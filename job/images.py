@@ -24,6 +24,14 @@ class Header(NamedTuple):
     format: str
 
 
+def check_size(path: str, size: int) -> None:
+    """Raises `BadImage` for a file of so many bytes, which then need not be read."""
+    if not size:
+        raise BadImage(f"{path}: empty file (0 bytes); copy it again or remove it")
+    if size > MAX_BYTES:
+        raise BadImage(f"{path}: {size:,} bytes, more than the {MAX_BYTES:,} allowed; save it smaller")
+
+
 def inspect(path: str, data: bytes) -> Header:
     """The header of an encoded image whose pixels were decoded once to see that they are all there.
 
@@ -33,10 +41,7 @@ def inspect(path: str, data: bytes) -> Header:
     Raises:
         BadImage: anything else, in one line that names `path`.
     """
-    if not data:
-        raise BadImage(f"{path}: empty file (0 bytes); copy it again or remove it")
-    if len(data) > MAX_BYTES:
-        raise BadImage(f"{path}: {len(data):,} bytes, more than the {MAX_BYTES:,} allowed; save it smaller")
+    check_size(path, len(data))
     # Pillow would only warn between one and two times its own limit; ours, below, is checked for every image.
     Image.MAX_IMAGE_PIXELS = None
     try:

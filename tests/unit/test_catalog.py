@@ -194,3 +194,10 @@ def test_a_second_catalog_reads_only_what_has_changed(root, data, monkeypatch):
     assert [path for path in read if path.endswith(".png")] == [first.scans[3].path]
     assert second.scans[3].sha256 != first.scans[3].sha256
     assert second.scans[:3] + second.scans[4:] == first.scans[:3] + first.scans[4:]
+
+
+def test_a_file_too_large_to_be_a_scan_is_refused_without_reading_it(root, data):
+    with (root / "CT_COVID" / "volume.png").open("wb") as file:
+        file.truncate(200 * 1024 * 1024)  # a hole: it takes no room
+    with pytest.raises(UserError, match=r"volume\.png: 209,715,200 bytes, more than"):
+        catalog.build(data, 0)
