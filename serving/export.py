@@ -30,6 +30,9 @@ from serving.version import (
     version_number,
 )
 
+_MOST_RACES = 100
+"""So many numbers are tried. More exporters never race: what refuses all of these is no race."""
+
 
 def export_version(
     model: Callable[[tf.Tensor], tf.Tensor],
@@ -85,14 +88,14 @@ def export_version(
         for number in _numbers_from(storage.bundles(name)):
             if storage.write_bundle(f"{name}/{number}", files):
                 return number
-    raise UserError(f"{root}/{name}: no free version number")  # not reached: the numbers do not end
+    raise UserError(f"{root}/{name}: cannot be written: something is in the way of every new version there")
 
 
 def _numbers_from(taken: list[str]) -> range:
     """The numbers to try in turn: each above all that are taken; one lost to another exporter is followed by the
     next."""
     largest = max((number for each in taken if (number := version_number(each))), default=0)
-    return range(largest + 1, 2**63)
+    return range(largest + 1, largest + 1 + _MOST_RACES)
 
 
 def _module(model: Any, canonical: bool) -> tf.Module:
