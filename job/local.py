@@ -282,7 +282,7 @@ def _is_taken(target: Path) -> bool:
     except FileNotFoundError:
         return False
     except NotADirectoryError:
-        return True
+        return target.exists()  # a file of that name; not if what should hold it is a file
 
 
 def _holds(path: Path, content: Content) -> bool:
