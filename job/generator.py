@@ -8,8 +8,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
+from job.augment import Augmentation, augment
 from job.cache import Cache
 from job.limits import SIDE
 from job.order import PADDING, Indices, Order
@@ -18,6 +20,10 @@ from job.scan import Scan
 
 _AHEAD = 2
 """Batches made ready while one is in use."""
+
+
+_APART = (0, 1 << 30)
+"""Added to a scan's seeds for augmentation, so that it and dropout do not draw the same numbers."""
 
 
 class Batch(NamedTuple):
@@ -36,12 +42,21 @@ class Batch(NamedTuple):
 class Batches:
     """One worker's batches of `scans` (which are those of all workers)."""
 
-    def __init__(self, scans: Sequence[Scan], cache: Cache, order: Order, worker: int = 0, workers: int = 1) -> None:
+    def __init__(
+        self,
+        scans: Sequence[Scan],
+        cache: Cache,
+        order: Order,
+        worker: int = 0,
+        workers: int = 1,
+        augmentation: Augmentation | None = None,
+    ) -> None:
         if order.n != len(scans):
             raise ValueError(f"an order of {order.n} for {len(scans)} scans")
         self.order = order
         self._scans, self._cache = scans, cache
         self._worker, self._workers = worker, workers
+        self._augmentation = augmentation
 
     def fill_cache(self, threads: int) -> int:
         """Decodes what this worker will need and is not in the cache; returns how many that were."""
@@ -69,13 +84,17 @@ class Batches:
         scans = [self._scans[index] for index in indices[real]]
         pixels[real] = self._cache.read(scans)
         labels[real, 0] = [scan.label for scan in scans]
-        seeds = np.stack([np.full_like(indices, epoch * (1 << 16) + self.order.seed % (1 << 16)), indices], axis=1)
-        return Batch(
-            rescale(tf.constant(pixels)),
-            tf.constant(labels),
-            tf.constant(real, tf.float32),
-            tf.constant(seeds, tf.int32),
-        )
+        seeds = tf.constant(_seeds(self.order.seed, epoch, indices))
+        images = rescale(tf.constant(pixels))
+        if self._augmentation is not None:
+            images = augment(images, seeds + _APART, self._augmentation)
+        return Batch(images, tf.constant(labels), tf.constant(real, tf.float32), seeds)
+
+
+def _seeds(seed: int, epoch: int, indices: Indices) -> npt.NDArray[np.int32]:
+    """A seed int32 [b, 2] for each scan in an epoch of a run."""
+    of_epoch = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]) % (1 << 31)
+    return np.stack([np.full_like(indices, of_epoch), indices], axis=1).astype(np.int32)
 
 
 def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:

@@ -220,15 +220,27 @@ def _writing(target: Path) -> Iterator[None]:
 def _locked(folder: Path) -> Iterator[None]:
     """Makes the folder if need be and holds it against other processes; a dead holder's lock is gone by itself."""
     while True:
+        # Between any two of these lines the holder may rename the folder away, or remove it: then all begins again.
         folder.mkdir(exist_ok=True)
-        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue
         try:
             fcntl.flock(held, fcntl.LOCK_EX)
-            if folder.exists() and os.path.samestat(os.fstat(held), folder.stat()):
+            if _is_still(folder, held):
                 yield
                 return
         finally:
             os.close(held)
+
+
+def _is_still(folder: Path, held: int) -> bool:
+    """Whether the open folder is the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(held), folder.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _walk(top: Path, above: str) -> Iterator[Entry]:

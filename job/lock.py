@@ -7,10 +7,10 @@ still has lost its driver (it was killed) and may be followed by the next.
 
 from __future__ import annotations
 
-import _thread
 import json
 import os
 import platform
+import signal
 import threading
 import time
 import uuid
@@ -96,7 +96,7 @@ def _beat(run: Storage, number: int, since: str, ended: threading.Event) -> None
         try:
             if _newest(run) > number:
                 say("another driver has taken this run over; this one stops")
-                _thread.interrupt_main()
+                os.kill(os.getpid(), signal.SIGINT)
                 return
             run.write(_heart(number), _heartbeat(since))
         except UserError:

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import yaml
 
+from job import augment
 from job.errors import UsageError
 
 
@@ -303,6 +304,7 @@ def _check(settings: Settings) -> None:
         raise UsageError(f"model.dropout must be at least 0 and below 1, not {model.dropout}")
     if min(data.fractions) <= 0 or not math.isclose(sum(data.fractions), 1, abs_tol=1e-6):
         raise UsageError(f"data.fractions must be three positive numbers that add up to 1, not {list(data.fractions)}")
+    augment.parse(data.augment)
     if data.positive == data.negative:
         raise UsageError(f"data.positive and data.negative are both {data.positive}; name two class folders")
     for key, name in (

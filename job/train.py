@@ -46,14 +46,13 @@ def _work(settings: Settings, folder: Storage, name: str) -> dict[str, Any]:
     with _phase(seconds, "catalog"):
         notices = _catalog(settings, folder)
     with _phase(seconds, "training"):
-        _train(settings, folder, name)
+        worker_memory = _train(settings, folder, name)
     with _phase(seconds, "evaluation"):
         from job.finish import evaluate_run, export_run
 
         evaluation, model = evaluate_run(settings, folder)
     with _phase(seconds, "export"):
         version = export_run(settings, folder, name, model, evaluation)
-    seconds["total"] = time.time() - began
     summary = {
         "run": name,
         "notices": notices,
@@ -63,11 +62,15 @@ def _work(settings: Settings, folder: Storage, name: str) -> dict[str, Any]:
         "manifest_sha256": hashlib.sha256(folder.read(run.MANIFEST)).hexdigest(),
         "versions": versions.versions(),
         "git_commit": versions.git_commit(),
-        "seconds": {phase: round(spent, 3) for phase, spent in seconds.items()},
+        # Of this process and of worker 0; null where training had been finished before.
+        "peak_memory_bytes": {"driver": versions.peak_memory(), "worker_0": worker_memory},
+        "seconds": seconds,
     }
-    from job.report.build import build_report
+    with _phase(seconds, "report"):
+        from job.report.build import build_report
 
-    folder.write(run.REPORT, build_report(settings, folder, name, model, evaluation, summary).encode())
+        folder.write(run.REPORT, build_report(settings, folder, name, model, evaluation, summary).encode())
+    seconds["total"] = round(time.time() - began, 3)
     folder.write(run.SUMMARY, json.dumps(summary, indent=1, ensure_ascii=False).encode())
     return summary
 
@@ -87,26 +90,27 @@ def _catalog(settings: Settings, folder: Storage) -> list[str]:
     return list(found.notices)
 
 
-def _train(settings: Settings, folder: Storage, name: str) -> None:
-    """Trains to the end, unless the last checkpoint is there."""
+def _train(settings: Settings, folder: Storage, name: str) -> int | None:
+    """Trains to the end, unless the last checkpoint is there; the peak memory of worker 0 in bytes."""
     if checkpoint.finished(folder, settings.training.epochs):
         say("training: finished before")
-        return
+        return None
     cluster = settings.cluster
     say(
         f"training: run {name}, {settings.training.epochs} epochs on {cluster.workers} worker(s) with "
         f"{cluster.cpus_per_worker} CPU(s){' and a GPU' if cluster.gpu else ''} each"
     )
     with connect(cluster), Progress(folder, settings.training.epochs, lambda: describe_wait(cluster)):
-        fit(settings, folder)
+        reported = fit(settings, folder)
     if not checkpoint.finished(folder, settings.training.epochs):
         raise UserError(
             f"{folder.url}: the workers' last checkpoint is not here; runs must be a folder all machines share"
         )
+    return reported.get("peak_memory_bytes")
 
 
 @contextmanager
 def _phase(seconds: dict[str, float], name: str) -> Iterator[None]:
     began = time.perf_counter()
     yield
-    seconds[name] = time.perf_counter() - began
+    seconds[name] = round(time.perf_counter() - began, 3)

@@ -1,12 +1,18 @@
-"""What a run was made with: versions of the software, and the commit of this project's code."""
+"""What a run was made with: memory, versions of the software, and the commit of this project's code."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
 import platform
+import resource
 import subprocess
 from pathlib import Path
+
+
+def peak_memory() -> int:
+    """The most memory this process has held so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
 
 
 def versions() -> dict[str, str]:

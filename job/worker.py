@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
-from job import checkpoint, telemetry
+from job import augment, checkpoint, telemetry
 from job.cache import Cache
 from job.generator import Batch, Batches
 from job.order import Order
@@ -22,6 +22,7 @@ from job.scan import from_lines
 from job.settings import Settings
 from job.storage import Storage, open_storage
 from job.trainer import Trainer, make_strategy
+from job.versions import peak_memory
 
 _PROGRESS_SECONDS = 5.0
 """Between two words on where training stands."""
@@ -68,7 +69,8 @@ def work(settings: Settings, run_url: str, team: Team, notice: Callable[[str], N
     for part in ("train", "val"):
         chosen = [scan for scan in scans if scan.split == part]
         order = Order(len(chosen), training.batch_size, training.seed)
-        batches[part] = Batches(chosen, cache, order, team.rank, team.size)
+        augmentation = augment.parse(settings.data.augment) if part == "train" else None
+        batches[part] = Batches(chosen, cache, order, team.rank, team.size, augmentation)
         batches[part].fill_cache(cluster.cpus_per_worker)
     name = team.agree(checkpoint.newest(run, notice) if team.rank == 0 else None)
     state = checkpoint.load(run, name) if name else checkpoint.BEGINNING
@@ -118,7 +120,8 @@ class _Loop:
             self._writer.save(self._state(epochs, 0, [0.0] * 3, 0.0))
             self._writer.flush(must=True)
         if self._history:
-            self._team.report(self._history[-1], checkpoint.name_of(self._updates))
+            last = {**self._history[-1], "peak_memory_bytes": peak_memory()}
+            self._team.report(last, checkpoint.name_of(self._updates))
 
     def _epoch(
         self, epoch: int, stream: Iterator[Batch], first_step: int, totals: list[float], spent: float

@@ -149,7 +149,10 @@ def test_other_seeds_give_other_weights(root, tmp_path):
 
 
 def test_a_run_stopped_at_any_checkpoint_ends_with_the_same_weights_and_metrics(root, tmp_path):
-    config = configured(root, "training.epochs=3", "cluster.checkpoint_every_steps=2", "model.dropout=0.3")
+    config = configured(
+        root, "training.epochs=3", "cluster.checkpoint_every_steps=2", "model.dropout=0.3",
+        "data.augment={rotation_range: 10, zoom_range: 0.1, horizontal_flip: true}",
+    )  # fmt: skip
     whole = LocalStorage(tmp_path / "whole")
     lines, state = trained_alone(config, whole)
 
@@ -312,7 +315,9 @@ def test_the_command_says_what_it_does_and_its_summary_is_json(two_workers):
     assert summary["exported"]["version"] == 1
     assert summary["figures"]["auc"]["low"] <= summary["figures"]["auc"]["value"] <= summary["figures"]["auc"]["high"]
     assert summary["versions"]["tensorflow"].startswith("2.20.")
-    assert set(summary["seconds"]) == {"catalog", "training", "evaluation", "export", "total"}
+    assert set(summary["seconds"]) == {"catalog", "training", "evaluation", "export", "report", "total"}
+    assert all(10**8 < held < 10**10 for held in summary["peak_memory_bytes"].values())
+    assert set(summary["peak_memory_bytes"]) == {"driver", "worker_0"}
 
 
 def test_a_run_leaves_what_the_design_says(two_workers):
