@@ -11,7 +11,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -221,7 +221,8 @@ def _locked(folder: Path) -> Iterator[None]:
     """Makes the folder if need be and holds it against other processes; a dead holder's lock is gone by itself."""
     while True:
         # Between any two of these lines the holder may rename the folder away, or remove it: then all begins again.
-        folder.mkdir(exist_ok=True)
+        with suppress(FileExistsError):  # not exist_ok: it looks a second time, and may find the folder gone
+            folder.mkdir()
         try:
             held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
