@@ -16,6 +16,9 @@ from job.storage import Storage
 _PATIENCE = (30.0, 60.0)
 """Seconds without a sign before the first word about it, and between further ones."""
 
+_LOOK_SECONDS = 1.0
+"""Between two looks at the run's files, which may be far away."""
+
 
 class Progress:
     """Watches a run's files from a thread and tells of each epoch once, and of silence.
@@ -49,7 +52,7 @@ class Progress:
 
     def _watch(self) -> None:
         patience = self._began + _PATIENCE[0]
-        while not self._stop.wait(0.25):
+        while not self._stop.wait(_LOOK_SECONDS):
             if self._tell() or self._moved():
                 self._changed, patience = time.monotonic(), time.monotonic() + _PATIENCE[1]
             elif time.monotonic() > patience:
