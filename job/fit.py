@@ -64,10 +64,13 @@ def _loop(config: dict[str, Any]) -> None:
     # Ray Train asks for Keras 2, which this job does not use.
     os.environ.pop("TF_USE_LEGACY_KERAS", None)
     from job.ray_team import RayTeam
+    from job.trainer import limit_threads
     from job.worker import work
 
+    settings = from_dict(config["settings"])
+    limit_threads(settings.cluster.cpus_per_worker)
     with RayTeam() as team:
-        work(from_dict(config["settings"]), config["run"], team, print)
+        work(settings, config["run"], team, print)
 
 
 def _explain(error: Exception, max_failures: int) -> str:

@@ -15,6 +15,12 @@ from job.model import Classifier
 from job.settings import Settings
 
 
+def limit_threads(threads: int) -> None:
+    """Keeps TensorFlow to a worker's share of the processors. Before any TensorFlow operation of the process."""
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(max(2, threads))
+
+
 def make_strategy(*, gpu: bool, timeout: float) -> tf.distribute.Strategy:
     """The distribution strategy; the first thing a worker does, before any TensorFlow operation.
 

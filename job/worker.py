@@ -59,8 +59,6 @@ class Solo:
 def work(settings: Settings, run_url: str, team: Team, notice: Callable[[str], None]) -> None:
     """Trains from the newest checkpoint of the run (or from the beginning) to the end of the last epoch."""
     cluster, training = settings.cluster, settings.training
-    tf.config.threading.set_intra_op_parallelism_threads(cluster.cpus_per_worker)
-    tf.config.threading.set_inter_op_parallelism_threads(max(2, cluster.cpus_per_worker))
     trainer = Trainer(settings, make_strategy(gpu=cluster.gpu, timeout=cluster.collective_timeout))
     run = open_storage(run_url)
     cache = Cache(open_storage(settings.data.root), canonical=settings.data.canonical)
