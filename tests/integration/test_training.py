@@ -18,10 +18,13 @@ from job.cache import Cache
 from job.generator import Batches
 from job.model import Classifier
 from job.order import Order
+from job.predict import probabilities
 from job.scan import to_lines
 from job.storage import LocalStorage
 from job.trainer import Trainer
 from job.worker import Solo, work
+from serving.export import export_version
+from tests.pictures import good_images
 
 SMALL = ["model.filters=[4, 8]", "model.pool_size=5", "model.dense=16", "data.per_class=null", "training.batch_size=16"]
 
@@ -365,6 +368,29 @@ def test_the_exported_version_gives_the_probabilities_of_the_evaluation(root, tw
         data = tf.constant([(root / path).read_bytes()])
         served = loaded.signatures["predict_bytes"](image_bytes=data)["probability"].numpy()
         assert served[0] == pytest.approx(probability, abs=1e-6)
+
+
+@pytest.mark.parametrize("canonical", [False, True])
+def test_evaluation_in_training_and_the_exported_version_agree_for_every_kind_of_file(tmp_path, canonical):
+    files = good_images()
+    for name, data in files.items():
+        for folder in ("CT_COVID", "CT_NonCOVID"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            (tmp_path / folder / name).write_bytes(data)
+    config = configured(tmp_path, "data.split=images", f"data.canonical={canonical}")
+    scans = catalog.build(config.data, 0).scans
+    assert {"L", "RGB", "RGBA", "P"} <= {scan.mode for scan in scans}
+    model = Classifier(config.model, seed=5)
+    ours = probabilities(model, scans, Cache(LocalStorage(tmp_path), canonical=canonical), 7, 2)
+    export_version(
+        model, root=str(tmp_path / "models"), name="m", labels=("CT_NonCOVID", "CT_COVID"), threshold=0.5,
+        evaluation={}, model_card="", run={}, canonical=canonical,
+    )  # fmt: skip
+    served = tf.saved_model.load(str(tmp_path / "models" / "m" / "1")).signatures["predict_bytes"]
+    for scan, probability in zip(scans, ours, strict=True):
+        answer = served(image_bytes=tf.constant([(tmp_path / scan.path).read_bytes()]))["probability"].numpy()
+        assert answer[0] == pytest.approx(probability, abs=1e-6), scan.path
+    assert len(np.unique(ours.round(6))) > 5
 
 
 def test_a_finished_run_is_left_as_it_is(two_workers):
