@@ -1,5 +1,6 @@
 """Training for real: against plain Keras, over two workers, and from the command line to a version."""
 
+import contextlib
 import json
 import os
 import signal
@@ -266,15 +267,13 @@ def job(*arguments, **environment):
     return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment)
 
 
-def ray_processes() -> set[int]:
-    found = set()
+def started_by_these_tests() -> set[int]:
+    """Processes that were started with this module's cache, Ray's among them."""
+    mark, found = os.fsencode(os.environ["COVID_CT_CACHE"]), set()
     for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if "covid-ct-ray-" in line or line.startswith("ray::"):
-            found.add(int(folder.name))
+        with contextlib.suppress(OSError):
+            if mark in (folder / "environ").read_bytes():
+                found.add(int(folder.name))
     return found
 
 
@@ -282,15 +281,14 @@ def ray_processes() -> set[int]:
 def two_workers(root, tmp_path_factory):
     """`python -m job train` over two workers on a local Ray; its folder, output and summary."""
     folder = tmp_path_factory.mktemp("two")
-    before = ray_processes()
     overrides = [f"data.root={root}", *SMALL, f"runs={folder}/runs", f"export.root={folder}/models", *EVERY_EPOCH]
     sets = [word for o in [*overrides, "training.epochs=2", "cluster.workers=2"] for word in ("--set", o)]
     done = job("train", "--run", "two", *sets)
     assert done.returncode == 0, done.stderr
     deadline = time.monotonic() + 20
-    while ray_processes() - before and time.monotonic() < deadline:
+    while started_by_these_tests() and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert not ray_processes() - before, "the local Ray left processes behind"
+    assert not started_by_these_tests(), "the local Ray left processes behind"
     return folder, done, sets
 
 
