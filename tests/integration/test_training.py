@@ -70,6 +70,20 @@ def trained_alone(config, run):
     return outcome(run)
 
 
+def trained_in_a_process(config, like, run):
+    """The final state of a run on the scans of the run `like`, in a process with as many threads as a worker has:
+    the number of threads decides how sums are rounded."""
+    run.write("manifest.jsonl", like.read("manifest.jsonl"))
+    code = (
+        "import json, sys; from job.settings import from_dict; from job.trainer import limit_threads\n"
+        "from job.worker import Solo, work\n"
+        "settings = from_dict(json.loads(sys.argv[1])); limit_threads(settings.cluster.cpus_per_worker)\n"
+        "work(settings, sys.argv[2], Solo(), print)"
+    )
+    subprocess.run([sys.executable, "-c", code, json.dumps(config.to_dict()), run.url], check=True, capture_output=True)
+    return outcome(run)[1]
+
+
 def outcome(run):
     lines = [json.loads(line) for line in run.read("metrics.jsonl").splitlines()]
     return lines, checkpoint.load(run, checkpoint.newest(run, pytest.fail))
@@ -430,6 +444,6 @@ def test_a_driver_killed_mid_run_goes_on_from_its_checkpoint(root, tmp_path):
     assert done.returncode == 0, done.stderr
     lines, state = outcome(folder)
     assert [line["epoch"] for line in lines] == list(range(1, 31))
-    undisturbed = trained_alone(configured(root, "training.epochs=30"), LocalStorage(tmp_path / "alone"))[1]
+    undisturbed = trained_in_a_process(configured(root, "training.epochs=30"), folder, LocalStorage(tmp_path / "alone"))
     for first, second in zip(state.weights, undisturbed.weights, strict=True):
         np.testing.assert_array_equal(first, second)
