@@ -84,22 +84,26 @@ def load(storage: Storage, name: str) -> State:
     return State(**plain, **held)
 
 
-def newest(storage: Storage, notice: Callable[[str], None]) -> str | None:
-    """The name of the newest checkpoint that can be read; a damaged one is said to `notice` and passed over."""
+def load_newest(storage: Storage, notice: Callable[[str], None]) -> tuple[str, State] | None:
+    """The newest checkpoint that can be read, with its name; a damaged one is said to `notice` and passed over."""
     for name in reversed(storage.bundles(FOLDER)):
         try:
-            load(storage, name)
+            return name, load(storage, name)
         except (DamagedBundle, ValueError, KeyError) as error:
             notice(f"checkpoint {name} is passed over: {error}")
-        else:
-            return name
     return None
+
+
+def newest(storage: Storage, notice: Callable[[str], None]) -> str | None:
+    """The name of the newest checkpoint that can be read; see `load_newest`."""
+    found = load_newest(storage, notice)
+    return found[0] if found else None
 
 
 def finished(storage: Storage, epochs: int) -> bool:
     """Whether the newest checkpoint that can be read is the one after the last epoch."""
-    name = newest(storage, lambda _: None)
-    return name is not None and load(storage, name).epoch >= epochs
+    found = load_newest(storage, lambda _: None)
+    return found is not None and found[1].epoch >= epochs
 
 
 class Writer:

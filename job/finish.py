@@ -21,10 +21,10 @@ from job.storage import Storage, open_storage
 
 def evaluate_run(settings: Settings, folder: Storage) -> tuple[dict[str, Any], Classifier]:
     """Scores the test part with the last checkpoint's weights: the content of `evaluation.json`, and the network."""
-    name = checkpoint.newest(folder, say)
-    if name is None:
+    found = checkpoint.load_newest(folder, say)
+    if found is None:
         raise UserError(f"{folder.url}: no checkpoint to evaluate; remove the run and train again")
-    model = trained(settings, checkpoint.load(folder, name))
+    model = trained(settings, found[1])
     scans = run.manifest(folder) or []
     cache = Cache(open_storage(settings.data.root), canonical=settings.data.canonical)
     batch, threads = settings.training.batch_size, settings.cluster.cpus_per_worker
