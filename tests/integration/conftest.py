@@ -1,0 +1,33 @@
+"""Fixtures of the integration tests."""
+
+import os
+
+import pytest
+
+from job import sample
+from job.storage import LocalStorage
+
+
+@pytest.fixture(scope="module")
+def cache_folder(tmp_path_factory):
+    before = os.environ.get("COVID_CT_CACHE")
+    os.environ["COVID_CT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ["COVID_CT_CACHE"]
+    else:
+        os.environ["COVID_CT_CACHE"] = before
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scans")
+    storage = LocalStorage(folder)
+    for drawing in sample.draw(33, seed=0):
+        storage.write(drawing.path, drawing.data)
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path):
+    return LocalStorage(tmp_path / "run")

@@ -1,0 +1,48 @@
+"""The network: the layers the mission words, and dropout that every worker draws alike."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from job import settings
+from job.model import Classifier
+
+
+def test_relu_after_pooling_is_relu_before_pooling():
+    config = settings.Model(filters=(4, 8), pool_size=3, dense=8)
+    ours = Classifier(config, seed=3)
+    plain = keras.Sequential(
+        [
+            keras.Input((224, 224, 3)),
+            keras.layers.Conv2D(4, 2, activation="relu"),
+            keras.layers.MaxPooling2D(3),
+            keras.layers.Conv2D(8, 2, activation="relu"),
+            keras.layers.MaxPooling2D(3),
+            keras.layers.Flatten(),
+            keras.layers.Dense(8, activation="relu"),
+            keras.layers.Dense(1, activation="sigmoid"),
+        ]
+    )
+    plain.set_weights([v.numpy() for v in ours.trainable_variables])
+    images = np.random.default_rng(0).random((4, 224, 224, 3), np.float32)
+    np.testing.assert_array_equal(ours(images), plain(images))
+
+    def gradients(model, variables):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(model(images))
+        return tape.gradient(loss, [v.value for v in variables])
+
+    pairs = zip(gradients(ours, ours.trainable_variables), gradients(plain, plain.trainable_variables), strict=True)
+    for a, b in pairs:
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_dropout_is_a_function_of_the_scans_seed_alone():
+    model = Classifier(settings.Model(filters=(2,), pool_size=50, dense=64, dropout=0.5), seed=1)
+    images = np.random.default_rng(0).random((6, 224, 224, 3), np.float32)
+    seeds = np.stack([np.zeros(6), np.arange(6)], axis=1).astype(np.int32)
+    whole = model(images, seeds).numpy()
+    parts = np.concatenate([model(images[i::2], seeds[i::2]).numpy() for i in (0, 1)])
+    np.testing.assert_allclose(whole, parts[[0, 3, 1, 4, 2, 5]], rtol=0, atol=1e-6)
+    assert not np.allclose(whole, model(images, seeds + 100))
+    assert not np.allclose(whole, model(images))
