@@ -67,6 +67,10 @@ class Batches:
         """Scans in the global batch of a step, padding not counted."""
         return min(self.order.batch_size, self.order.n - step * self.order.batch_size)
 
+    def at(self, epoch: int, indices: Indices) -> Batch:
+        """The scans `indices` (int64 [b]) as an epoch shows them, in whatever step that is."""
+        return self._batch(epoch, indices)
+
     def epochs(self, first: int, last: int, first_step: int = 0) -> Iterator[Batch]:
         """All batches from `first_step` of epoch `first` to the end of epoch `last` - 1, made ready in a thread."""
         return _ahead(self._epochs(first, last, first_step))

@@ -44,19 +44,37 @@ class ClientError(UserError):
 
 
 class Client(ABC):
-    """What both clients do.
+    """What both clients do: `RestClient(address)`, `GrpcClient(address)`.
 
     Every call has `timeout` seconds in all, retries included. What is UNAVAILABLE (a refused connection, HTTP 503) is
     asked again after a growing, random wait while there is time; nothing else is. Safe to use from many threads.
     """
 
-    def __init__(self, name: str, version: int | None, label: str | None, timeout: float) -> None:
+    address: str
+    """Where the server is; the class has the default."""
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        name: str = "covid_ct",
+        version: int | None = None,
+        label: str | None = None,
+        timeout: float = 30.0,
+    ) -> None:
         if version is not None and label is not None:
             raise UsageError("a version or a label can be asked for, not both")
+        if address is not None:
+            self.address = address.rstrip("/")
         self.name = name
         self.version = version
         self.label = label
         self.timeout = timeout
+        self._open()
+
+    @abstractmethod
+    def _open(self) -> None:
+        """Makes ready what calls need; connects to nothing yet."""
 
     def predict_files(self, paths: Sequence[str | Path]) -> Floats:
         """Probabilities float32 [n] of n PNG or JPEG files, in one call. Raises `ClientError` or `UserError`."""
@@ -123,21 +141,13 @@ def read_scan(path: Path) -> bytes:
 
 
 class RestClient(Client):
-    """Asks over REST."""
+    """Asks over REST; the address is a URL."""
 
-    def __init__(
-        self,
-        url: str = "http://127.0.0.1:8501",
-        *,
-        name: str = "covid_ct",
-        version: int | None = None,
-        label: str | None = None,
-        timeout: float = 30.0,
-    ) -> None:
-        super().__init__(name, version, label, timeout)
-        if not url.startswith(("http://", "https://")):
-            raise UsageError(f"{url}: a server's URL begins with http:// or https://")
-        self.url = url.rstrip("/")
+    address = "http://127.0.0.1:8501"
+
+    def _open(self) -> None:
+        if not self.address.startswith(("http://", "https://")):
+            raise UsageError(f"{self.address}: a server's URL begins with http:// or https://")
         self._pool = urllib3.PoolManager(retries=False, maxsize=16)
 
     def _predict_bytes(self, scans: Sequence[bytes], seconds: float) -> Sequence[float]:
@@ -186,14 +196,14 @@ class RestClient(Client):
         headers = {"Content-Type": "application/json"}
         try:
             response = self._pool.request(
-                method, self.url + path, body=body, headers=headers, timeout=urllib3.Timeout(total=seconds)
+                method, self.address + path, body=body, headers=headers, timeout=urllib3.Timeout(total=seconds)
             )
         except urllib3.exceptions.NewConnectionError as error:
-            raise ClientError(Code.UNAVAILABLE, f"{self.url}: no server answers there") from error
+            raise ClientError(Code.UNAVAILABLE, f"{self.address}: no server answers there") from error
         except urllib3.exceptions.TimeoutError as error:
-            raise ClientError(Code.DEADLINE_EXCEEDED, f"{self.url}: no answer within {self.timeout:g} s") from error
+            raise ClientError(Code.DEADLINE_EXCEEDED, f"{self.address}: no answer within {self.timeout:g} s") from error
         except urllib3.exceptions.HTTPError as error:
-            raise ClientError(Code.UNKNOWN, f"{self.url}: the connection broke: {error}") from error
+            raise ClientError(Code.UNKNOWN, f"{self.address}: the connection broke: {error}") from error
         try:
             answer = json.loads(response.data)
         except ValueError:
@@ -202,7 +212,7 @@ class RestClient(Client):
             return answer
         said = _first_line(answer.get("error")) if isinstance(answer, dict) else ""
         raise ClientError(
-            _code(response.status), f"{self.url}: {response.status} {response.reason or ''}: {said}".rstrip(": ")
+            _code(response.status), f"{self.address}: {response.status} {response.reason or ''}: {said}".rstrip(": ")
         )
 
     def close(self) -> None:
@@ -220,25 +230,18 @@ def _code(http: int) -> Code:
 
 
 class GrpcClient(Client):
-    """Asks over gRPC, which sends bytes and pixels as they are: the quicker way, above all for arrays."""
+    """Asks over gRPC, which sends bytes and pixels as they are: the quicker way, above all for arrays. The address is
+    HOST:PORT."""
 
-    def __init__(
-        self,
-        target: str = "127.0.0.1:8500",
-        *,
-        name: str = "covid_ct",
-        version: int | None = None,
-        label: str | None = None,
-        timeout: float = 30.0,
-    ) -> None:
-        super().__init__(name, version, label, timeout)
+    address = "127.0.0.1:8500"
+
+    def _open(self) -> None:
         import grpc
         from tensorflow_serving.apis import prediction_service_pb2_grpc
 
-        self.target = target
         # Messages of any size: what is too large is the server's to say.
         options = [(f"grpc.max_{way}_message_length", -1) for way in ("send", "receive")]
-        self._channel = grpc.insecure_channel(target, [*options, ("grpc.max_reconnect_backoff_ms", 1000)])
+        self._channel = grpc.insecure_channel(self.address, [*options, ("grpc.max_reconnect_backoff_ms", 1000)])
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._failure = grpc.RpcError
 
@@ -269,7 +272,7 @@ class GrpcClient(Client):
                 if code is Code.DEADLINE_EXCEEDED
                 else _first_line(error.details())
             )
-            raise ClientError(code, f"{self.target}: {code.name}: {message}") from error
+            raise ClientError(code, f"{self.address}: {code.name}: {message}") from error
         answer: Sequence[float] = tf.make_ndarray(response.outputs[OUTPUT])
         return answer
 

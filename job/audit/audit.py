@@ -31,6 +31,8 @@ class Audit:
     """The shortcut baseline fitted on train and val, scored on test; as in `evaluation.json`."""
     shortcut_cross_validated: dict[str, Any]
     """The same over all scans, cross-validated over groups."""
+    canonical: dict[str, Any] | None = None
+    """What `job.audit.canonical.before_and_after` found; None where scans are not made canonical."""
     notices: tuple[str, ...] = ()
     """What was left out while the data set was read."""
 
@@ -47,6 +49,7 @@ def audit(
     split: str,
     notices: Sequence[str] = (),
     baseline: dict[str, Any] | None = None,
+    canonical: dict[str, Any] | None = None,
     near: bool = True,
     by_property: bool = True,
     seed: int = 0,
@@ -60,6 +63,7 @@ def audit(
         split: published, grouped or images.
         notices: of the catalog.
         baseline: the shortcut baseline on this split, if the caller has it already.
+        canonical: what canonical scans still tell, if the network sees such (`job.audit.canonical`).
         near: look for near duplicates too; else only for equal files, and no file is read.
         by_property: cross-validate each property alone too.
         seed: of the baseline and the bootstrap.
@@ -74,9 +78,10 @@ def audit(
         split,
         _counts(scans),
         _properties(scans),
-        _sorted(_findings(scans, pairs, split, baseline, validated, notices)),
+        _sorted(_findings(scans, pairs, split, baseline, validated, canonical, notices)),
         baseline,
         validated,
+        canonical,
         (*notices, *([] if near else ["near duplicates were not looked for"])),
     )
 
@@ -87,6 +92,7 @@ def _findings(
     split: str,
     baseline: dict[str, Any],
     validated: dict[str, Any],
+    canonical: dict[str, Any] | None,
     notices: Sequence[str],
 ) -> list[Finding]:
     bad = [notice.removeprefix("left out: ") for notice in notices if notice.startswith("left out: ")]
@@ -98,6 +104,7 @@ def _findings(
         *findings.duplicates(pairs),
         *findings.spanning(scans, split),
         *(found or findings.shortcut(validated, "cross-validated over groups")),
+        *(findings.canonical_shortcut(canonical) if canonical is not None else []),
         *findings.telling_properties(scans),
         *(left_out if bad else []),
         *findings.lying_suffixes(scans),

@@ -1,22 +1,23 @@
 """Which scans are the same picture: byte for byte, or rescaled, recompressed, mirrored, thinly cropped.
 
 Each scan is read once for a signature of 8 x 8 gray values. Pairs whose signatures correlate are candidates, and
-`job.audit.align` decides on their pixels. Comparing all signatures is quadratic, but a matrix product (a minute for
-100,000 scans on two cores, less than reading them takes), and misses nothing that a hash with buckets might.
+`job.audit.align` decides on their pixels. The search for candidates (`job.audit.nearest`) is exact: it misses nothing
+that comparing all pairs would find.
 """
 
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from job.audit.align import SIDE, Likeness, gray, likeness
+from job.audit.nearest import LENGTH, Signatures, nearest
+from job.files import ahead
 from job.scan import Scan
 
 Read = Callable[[str], bytes]
@@ -30,7 +31,7 @@ _MOST_CANDIDATES = 5
 """Per scan, the likest first: a scan among many neighbouring slices has hundreds, a copy comes before them."""
 _LEAST_SMALL = Likeness(0.97, 0.75)
 """After alignment of 64 x 64 pixels, below which the larger pictures are not looked at."""
-_BLOCK = 2048
+_AT_ONCE = 4096
 
 
 class Pair(NamedTuple):
@@ -76,18 +77,24 @@ def contradicting(pairs: Sequence[Pair]) -> list[tuple[Scan, ...]]:
 
 def near_duplicates(scans: Sequence[Scan], read: Read) -> list[Pair]:
     """Pairs of scans with different bytes that show the same picture; `one` comes before `other` in `scans`."""
-    small = np.empty((len(scans), _SMALL, _SMALL), np.uint8)
-    with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="audit") as pool:
-        for row, seen in zip(small, pool.map(lambda scan: gray(read(scan.path), _SMALL), scans), strict=True):
-            row[:] = np.round(seen)
+    if not scans:
+        return []
+    threads = os.cpu_count() or 1
     found = []
-    for a, b, mirrored in candidates(small):
-        first = _likeness(small[a].astype(np.float32), small[b].astype(np.float32), mirrored)
-        if first.whole >= _LEAST_SMALL.whole and first.detail >= _LEAST_SMALL.detail:
-            one, other = (gray(read(scans[index].path), SIDE) for index in (a, b))
-            alike = _likeness(one, other, mirrored)
-            if alike.same:
-                found.append(Pair(scans[a], scans[b], False, mirrored, alike.detail))
+    with tempfile.TemporaryFile(prefix="covid-ct-audit-") as file:
+        # 4 KB a scan: on disk, so that memory does not grow with them. Written, not mapped: a full disk is then an
+        # error instead of a signal.
+        for _, seen in ahead(lambda scan: gray(read(scan.path), _SMALL), scans, threads):
+            file.write(np.round(seen).astype(np.uint8).tobytes())
+        file.flush()
+        small = np.memmap(file, np.uint8, "r", shape=(len(scans), _SMALL, _SMALL))
+        for a, b, mirrored in candidates(small):
+            first = _likeness(small[a].astype(np.float32), small[b].astype(np.float32), mirrored)
+            if first.whole >= _LEAST_SMALL.whole and first.detail >= _LEAST_SMALL.detail:
+                one, other = (gray(read(scans[index].path), SIDE) for index in (a, b))
+                alike = _likeness(one, other, mirrored)
+                if alike.same:
+                    found.append(Pair(scans[a], scans[b], False, mirrored, alike.detail))
     best: dict[tuple[str, str], Pair] = {}
     for pair in found:  # A symmetric picture may match both ways.
         key = pair.one.path, pair.other.path
@@ -96,46 +103,28 @@ def near_duplicates(scans: Sequence[Scan], read: Read) -> list[Pair]:
     return list(best.values())
 
 
-def candidates(small: npt.NDArray[np.uint8]) -> list[tuple[int, int, bool]]:
+def candidates(small: npt.NDArray[np.uint8]) -> Iterator[tuple[int, int, bool]]:
     """Pairs (a < b, mirrored) of gray pictures uint8 [n, 64, 64] whose signatures are alike, each among the few likest
-    of a or of b."""
-    plain = _signatures(small)
-    likest: dict[int, list[tuple[float, int, bool]]] = defaultdict(list)
-    for mirrored, others in ((False, plain), (True, _signatures(small[:, :, ::-1]))):
-        for a, b, alike in _alike(plain, others):
-            for one, other in ((a, b), (b, a)):
-                held = likest[one]
-                held.append((alike, other, mirrored))
-                if len(held) > 4 * _MOST_CANDIDATES:
-                    held.sort(reverse=True)
-                    del held[_MOST_CANDIDATES:]
-    found = set()
-    for one, held in likest.items():
-        for _, other, mirrored in sorted(held, reverse=True)[:_MOST_CANDIDATES]:
-            found.add((min(one, other), max(one, other), mirrored))
-    return sorted(found)
+    of a or of b; in order."""
+    plain = signatures(small)
+    mirrored = plain.reshape(-1, _SIGNATURE, _SIGNATURE)[:, :, ::-1].reshape(plain.shape)
+    for a, b, flipped in nearest(plain, mirrored, _MOST_CANDIDATES, _LEAST_SIGNATURE):
+        yield int(a), int(b), bool(flipped)
 
 
-def _signatures(small: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Unit vectors float32 [n, 64] without the mean brightness; a picture of one shade is all zeros, like nothing."""
+def signatures(small: npt.NDArray[np.uint8]) -> Signatures:
+    """What `job.audit.nearest` compares, [n, 64]: the means of 8 x 8 blocks without the mean brightness, as whole
+    numbers of one length; a picture of one shade is all zeros, like nothing."""
     n, step = len(small), _SMALL // _SIGNATURE
-    blocks = small.reshape(n, _SIGNATURE, step, _SIGNATURE, step).mean(axis=(2, 4), dtype=np.float32).reshape(n, -1)
-    blocks -= blocks.mean(axis=1, keepdims=True)
-    sizes = np.linalg.norm(blocks, axis=1, keepdims=True)
-    unit: npt.NDArray[np.float32] = np.divide(blocks, sizes, out=np.zeros_like(blocks), where=sizes > 1)
-    return unit
-
-
-def _alike(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> Iterator[tuple[int, int, float]]:
-    """Every a < b for which row a of `one` and row b of `other` correlate, and by how much; block by block."""
-    for top in range(0, len(one), _BLOCK):
-        rows = one[top : top + _BLOCK]
-        for left in range(top, len(other), _BLOCK):
-            product = rows @ other[left : left + _BLOCK].T
-            for i, j in zip(*np.nonzero(product > _LEAST_SIGNATURE), strict=True):
-                a, b = top + int(i), left + int(j)
-                if a < b:
-                    yield a, b, float(product[i, j])
+    whole = np.empty((n, _SIGNATURE**2), np.float32)
+    for top in range(0, n, _AT_ONCE):
+        some = small[top : top + _AT_ONCE]
+        blocks = some.reshape(-1, _SIGNATURE, step, _SIGNATURE, step).mean(axis=(2, 4), dtype=np.float32)
+        rows = blocks.reshape(len(some), -1)
+        rows -= rows.mean(axis=1, keepdims=True)
+        sizes = np.linalg.norm(rows, axis=1, keepdims=True)
+        whole[top : top + _AT_ONCE] = np.divide(LENGTH * rows, sizes, out=np.zeros_like(rows), where=sizes > 1)
+    return np.round(whole, out=whole)
 
 
 def _likeness(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32], mirrored: bool) -> Likeness:

@@ -37,6 +37,8 @@ def _lines(audit: Audit, width: int, every: bool) -> Iterator[str]:
         other = validated if name == "together" else validated["by_property"].get(name)
         second = _figure(other["auc"]) if other else ""
         yield f"  {name.replace('_', ' '):18} {_figure(one['auc']):26} {second}".rstrip()
+    if audit.canonical is not None:
+        yield from _canonical(audit.canonical)
     yield ""
     if not audit.findings:
         yield "No findings."
@@ -50,6 +52,27 @@ def _lines(audit: Audit, width: int, every: bool) -> Iterator[str]:
             yield "     " + (" = " if "duplicates" in finding.kind else ", ").join(held) + more
         if len(finding.scans) > len(shown):
             yield f"     and {len(finding.scans) - len(shown)} more (--all)"
+
+
+def _canonical(found: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each property: what it tells of the files, and of canonical scans."""
+    yield ""
+    yield "The same, and what pixels tell of how they were made, before and after data.canonical: AUC with 95% interval"
+    yield f"  {'':20} {'test part':35} cross-validated over groups"
+    yield f"  {'':20} {'files':17} {'canonical':17} {'files':17} canonical"
+    for name in ("together", *found["canonical"]["test"]["by_property"]):
+        cells = []
+        for part in ("test", "cross_validated"):
+            for which in ("files", "canonical"):
+                held = found[which][part]
+                cells.append(_short((held if name == "together" else held["by_property"][name])["auc"]))
+        yield f"  {name.replace('_', ' '):20} {' '.join(f'{cell:17}' for cell in cells)}".rstrip()
+
+
+def _short(found: Mapping[str, Any]) -> str:
+    if found["low"] is None:
+        return "n/a" if found["value"] is None else f"{found['value']:.2f}"
+    return f"{found['value']:.2f} ({found['low']:.2f}-{found['high']:.2f})"
 
 
 def _figure(found: Mapping[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """Tell what a data set gives away without its pixels, and what is wrong with it.
 
 Duplicates (also rescaled, recompressed or mirrored), patients and papers on two sides of the split, suffixes that lie,
-and what a model reaches that sees no pixel; each finding with what to do. Where ROOT has split lists (split/) or
+and what a model reaches that sees no pixel; each finding with what to do. With --set data.canonical=true also what that
+leaves of it: the same model on the scans as the network then sees them. Where ROOT has split lists (split/) or
 *MetaInfo*.csv files with patients, they are used unless --set says otherwise.
 """
 
@@ -10,13 +11,16 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from job import settings
 from job.console import say
 from job.errors import UserError
+from job.scan import Scan
 from job.settings import Data
-from job.storage import open_storage
+from job.storage import Storage, open_storage
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +49,16 @@ def run(args: argparse.Namespace) -> int:
     found = catalog.build(data, seed)
     say(f"comparing {len(found.scans)} scans")
     storage = open_storage(data.root)
-    result = audit(found.scans, storage.read, root=data.root, split=data.split, notices=found.notices, seed=seed)
+    left = _canonical(storage, found.scans, seed) if data.canonical else None
+    result = audit(
+        found.scans,
+        storage.read,
+        root=data.root,
+        split=data.split,
+        notices=found.notices,
+        canonical=left,
+        seed=seed,
+    )
     if args.html:
         from job.report.audit import audit_page, offending
         from job.report.pictures import thumbnail
@@ -60,6 +73,26 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(as_text(result, every=args.all), end="")
     return 0
+
+
+def _canonical(storage: Storage, scans: Sequence[Scan], seed: int) -> dict[str, Any]:
+    """What the canonical scans still tell, beside what the files tell."""
+    say(f"making {len(scans)} scans canonical")
+    import tensorflow as tf
+
+    from job.audit.canonical import before_and_after, decoded
+    from job.preprocess import decode
+
+    graph = tf.function(
+        lambda data: decode(data, canonical=True), input_signature=[tf.TensorSpec((), tf.string)], autograph=False
+    )
+    return before_and_after(
+        scans,
+        lambda scan: graph(storage.read(scan.path)).numpy(),
+        lambda scan: decoded(storage.read(scan.path)),
+        threads=storage.threads,
+        seed=seed,
+    )
 
 
 def _settings(root: str, overrides: list[str]) -> tuple[Data, int]:

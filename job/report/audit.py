@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from html import escape
+from typing import Any
 
 from job.audit.audit import Audit
 from job.audit.findings import Finding
@@ -36,6 +37,8 @@ def audit_section(audit: Audit, pictures: Mapping[str, bytes]) -> str:
         parts.append(html.paragraph("No findings."))
     parts += [_finding(finding, pictures) for finding in audit.findings]
     parts.append(_counts(audit))
+    if audit.canonical is not None:
+        parts.append(_canonical(audit.canonical, audit.shortcut))
     return "".join(parts)
 
 
@@ -91,6 +94,23 @@ def _counts(audit: Audit) -> str:
         f"{html.with_interval(validated)}."
     )
     return html.table("What the files are", ["", *names], rows) + baseline
+
+
+def _canonical(found: Mapping[str, Any], shortcut: Mapping[str, Any]) -> str:
+    text = html.paragraph(
+        "The same forest on canonical scans, as the network sees them: each counts as the PNG that would hold it. How "
+        "small an image compresses and whether it has bars depend on what it shows, too, so these cannot be at chance "
+        "(0.5) where the classes differ."
+    )
+    files = (found["files"] or {}).get("test") or shortcut
+    rows = []
+    for name in ("together", *found["canonical"]["test"]["by_property"]):
+        cells = [name.replace("_", " ")]
+        for held in (files, found["canonical"]["test"]):
+            one = held if name == "together" else held["by_property"].get(name)
+            cells.append("" if one is None else html.with_interval(one["auc"]))
+        rows.append(cells)
+    return text + html.table("ROC AUC on the test part, with 95% intervals", ["Property", "Files", "Canonical"], rows)
 
 
 def _capital(text: str) -> str:

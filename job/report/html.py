@@ -143,6 +143,9 @@ nav a { display: inline-block; padding: 0.3rem 0; }
 figure { margin: 0.75rem 0; min-width: 0; break-inside: avoid; }
 figcaption { font-size: 0.875rem; overflow-wrap: anywhere; }
 .pictures figure { background: var(--sheet); border: 1px solid var(--rule); border-radius: 6px; padding: 0.6rem; }
+.sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(6rem, 1fr)); gap: 0.5rem; }
+.sheet figure { margin: 0; } .sheet img { display: block; width: 100%; height: auto; background: #000; }
+.sheets > figure { background: var(--sheet); border: 1px solid var(--rule); border-radius: 6px; padding: 0.6rem; }
 .pair { display: flex; gap: 0.4rem; margin-bottom: 0.4rem; }
 .pair img { flex: 1 1 0; min-width: 0; max-width: 100%; width: 100%; height: auto; background: #000;
   aspect-ratio: 1; object-fit: contain; }

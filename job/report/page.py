@@ -39,17 +39,19 @@ def worst_mistakes(run: Run, count: int = MISTAKES) -> list[tuple[Scan, float]]:
     return sorted(wrong, key=lambda pair: (-abs(pair[1] - threshold), pair[0].path))[:count]
 
 
-def report_html(run: Run, explained: Explained | None = None, *, audit: str = "") -> str:
+def report_html(run: Run, explained: Explained | None = None, *, augmentation: str = "", audit: str = "") -> str:
     """The report as one HTML document.
 
     Args:
         run: its files.
         explained: pictures of the `worst_mistakes`; those that are missing are named without one.
+        augmentation: the section of the contact sheet as HTML (see `job.report.contact`), or nothing.
         audit: the audit's section as HTML (see `job.report.audit`), or nothing.
     """
     sections = [
         ("figures", "Figures", _figures(run)),
         ("data", "What was trained on what", _data(run)),
+        *([("augmentation", "Augmentation", augmentation)] if augmentation else []),
         ("learning", "Learning curves", _learning(run)),
         ("curves", "Ranking and calibration", _curves(run)),
         ("formats", "By file format", _formats(run)),

@@ -1,11 +1,14 @@
 """Fixtures of the integration tests."""
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from job import sample
 from job.storage import LocalStorage
+from tests.follower import FakeServer
 
 
 @pytest.fixture(scope="module")
@@ -31,3 +34,17 @@ def root(tmp_path_factory):
 @pytest.fixture
 def run(tmp_path):
     return LocalStorage(tmp_path / "run")
+
+
+@pytest.fixture(params=["folder", "s3"])
+def source(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where versions are published to and pulled from."""
+    return str(tmp_path / "source") if request.param == "folder" else request.getfixturevalue("s3_root")
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeServer]:
+    """A server that says which versions it has loaded, and no more."""
+    running = FakeServer()
+    yield running
+    running.close()

@@ -37,6 +37,7 @@ def runs(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("COVID_CT_CACHE", str(tmp_path_factory.mktemp("cache")))
         for name, seed, canonical in (("one", 0, "false"), ("two", 1, "true")):
             own = [f"data.root={root}", f"training.seed={seed}", f"data.canonical={canonical}"]
+            own += ["data.augment={rotation_range: 10, horizontal_flip: true}"] if name == "two" else []
             config = settings.load(None, [*SMALL, *own, f"export.root={folder}/models"])
             run = LocalStorage(folder / name)
             run.write("config.yaml", config.to_yaml().encode())
@@ -59,6 +60,17 @@ def test_one_run_s_report_is_made_anew(runs: Path, capsys: pytest.CaptureFixture
     assert page.count("data:image/jpeg;base64,") >= 2
     assert "Grad-CAM over the scan" in page
     assert "Audit of the data set" in page
+
+
+def test_a_report_shows_augmentation_and_canonical_scans_where_a_run_has_them(runs: Path) -> None:
+    pages = {}
+    for name in ("one", "two"):
+        assert main(["report", name, "--runs", str(runs)]) == 0
+        pages[name] = (runs / name / "report.html").read_text()
+    for told in ('id="augmentation"', "as epoch 15 showed it", "The same forest on canonical scans"):
+        assert told in pages["two"]
+        assert told not in pages["one"]
+    assert "before augmentation" not in pages["one"]
 
 
 def test_several_runs_are_compared_on_one_page(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,9 +106,10 @@ def test_an_exported_version_preprocesses_as_its_run_did(runs: Path, root: Path,
 
 @pytest.fixture(scope="module")
 def pages(runs: Path) -> list[Path]:
-    made = [runs / "one.html", runs / "both.html"]
+    made = [runs / "one.html", runs / "two.html", runs / "both.html"]
     assert main(["report", "one", "--runs", str(runs), "--out", str(made[0])]) == 0
-    assert main(["report", "one", "two", "--runs", str(runs), "--out", str(made[1])]) == 0
+    assert main(["report", "two", "--runs", str(runs), "--out", str(made[1])]) == 0
+    assert main(["report", "one", "two", "--runs", str(runs), "--out", str(made[2])]) == 0
     return made
 
 
