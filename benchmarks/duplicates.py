@@ -22,6 +22,9 @@ MOST, LEAST = 5, 0.93
 
 _BLOCK = 2048
 
+_SPREAD = (0.356, 0.110, 0.073, 0.052, 0.046, 0.040, 0.031, 0.027, 0.022, 0.020, 0.020, 0.017)
+"""Shares of the variance of COVID-CT's signatures along their first principal axes."""
+
 
 def main() -> None:
     """Prints a line per kind and number."""
@@ -48,19 +51,18 @@ def main() -> None:
 
 
 def patients(n: int) -> Signatures:
-    """Signatures [n, 64] of slices of patients, eight each."""
+    """Signatures [n, 64] of slices of patients, eight each, spread along their axes as those of COVID-CT are."""
     chance = np.random.default_rng(0)
-    blur = np.exp(-0.5 * (np.subtract.outer(np.arange(8), np.arange(8)) / 1.2) ** 2)
-
-    def smooth(*shape: int) -> np.ndarray:
-        planes = blur @ chance.standard_normal((*shape, 8, 8)) @ blur
-        return planes / planes.std(axis=(-1, -2), keepdims=True)
-
+    spread = np.sqrt([*_SPREAD, *[(1 - sum(_SPREAD)) / (64 - len(_SPREAD))] * (64 - len(_SPREAD))])
     people = -(-n // 8)
-    planes = 1.2 * smooth(1, 1) + 0.8 * smooth(people, 1) + 0.4 * smooth(people, 8)
-    rows = planes.reshape(-1, 64)[:n]
+    slices = np.sqrt(0.92) * chance.standard_normal((people, 1, 64)) + np.sqrt(0.08) * chance.standard_normal(
+        (people, 8, 64)
+    )
+    rows = (slices * spread).reshape(-1, 64)[:n]
+    rows[:, len(_SPREAD)] += 0.75  # What all chests have in common.
+    rows = rows @ np.linalg.qr(chance.standard_normal((64, 64)))[0]
     copies = chance.choice(n, size=n // 50, replace=False)
-    rows[copies] = rows[chance.choice(n, size=len(copies))] + 0.05 * chance.standard_normal((len(copies), 64))
+    rows[copies] = rows[chance.choice(n, size=len(copies))] + 0.02 * chance.standard_normal((len(copies), 64))
     return _signatures(rows)
 
 

@@ -10,8 +10,6 @@ import argparse
 import dataclasses
 import difflib
 import math
-import re
-import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +19,7 @@ from typing import Any, Literal
 import yaml
 
 from job import augment
+from job.convert import convert
 from job.errors import UsageError
 
 
@@ -203,7 +202,7 @@ def _set(settings: Settings, key: str, value: Any, source: str) -> Settings:
     *section, name = key.split(".")
     holder: Any = getattr(settings, section[0]) if section else settings
     try:
-        converted = _convert(value, _types(type(holder))[name])
+        converted = convert(value, _types(type(holder))[name])
     except ValueError as error:
         raise UsageError(f"{source}: {key} must be {error}, not {_shown(value)}") from error
     changed: Any = dataclasses.replace(holder, **{name: converted})
@@ -233,45 +232,6 @@ def _nearest(key: str) -> str:
     close = difflib.get_close_matches(key, _keys(), n=1, cutoff=0.6)
     close = close or [ends[end] for end in difflib.get_close_matches(key.rpartition(".")[2], ends, n=1, cutoff=0.6)]
     return f"did you mean {close[0]}?" if close else "`python -m job config` prints all settings"
-
-
-def _convert(value: Any, kind: Any) -> Any:
-    """`value` as the annotated type. Raises `ValueError` with what it must be."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is types.UnionType:
-        (inner,) = (argument for argument in arguments if argument is not type(None))
-        if value is None:
-            return None
-        try:
-            return _convert(value, inner)
-        except ValueError as error:
-            raise ValueError(f"{error} or null") from error
-    if origin is Literal:
-        if value not in arguments:
-            raise ValueError(f"one of {', '.join(arguments)}")
-        return value
-    if origin is tuple:
-        listed = [value] if isinstance(value, str) else value
-        count = None if arguments[-1] is Ellipsis else len(arguments)
-        if not isinstance(listed, list | tuple) or not listed or count not in (None, len(listed)):
-            raise ValueError(f"a list of {count or 'one or more'} {_named(arguments[0])}s")
-        return tuple(_convert(item, arguments[0]) for item in listed)
-    if origin is dict:
-        if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-            raise ValueError("a mapping of names to values")
-        return {key: _convert(item, float) if arguments[1] is float else item for key, item in value.items()}
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
-    if kind is float and isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
-        return float(value)  # YAML 1.1 reads 1e-3 as text
-    if kind is not float and isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
-        return value
-    raise ValueError(_named(kind, article=True))
-
-
-def _named(kind: Any, *, article: bool = False) -> str:
-    name = {int: "whole number", float: "number", str: "text", bool: "true or false"}[kind]
-    return f"a {name}" if article and kind in (int, float) else name
 
 
 def _check(settings: Settings) -> None:

@@ -7,16 +7,18 @@ that comparing all pairs would find.
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from job.audit.align import SIDE, Likeness, gray, likeness
 from job.audit.nearest import LENGTH, Signatures, nearest
+from job.errors import UserError
 from job.files import ahead
 from job.scan import Scan
 
@@ -80,27 +82,42 @@ def near_duplicates(scans: Sequence[Scan], read: Read) -> list[Pair]:
     if not scans:
         return []
     threads = os.cpu_count() or 1
-    found = []
     with tempfile.TemporaryFile(prefix="covid-ct-audit-") as file:
-        # 4 KB a scan: on disk, so that memory does not grow with them. Written, not mapped: a full disk is then an
-        # error instead of a signal.
-        for _, seen in ahead(lambda scan: gray(read(scan.path), _SMALL), scans, threads):
-            file.write(np.round(seen).astype(np.uint8).tobytes())
-        file.flush()
+        # On disk, so that memory does not grow with the scans. Written before it is mapped: a full disk is then an
+        # error, and no signal that ends the process.
+        _keep_small(scans, read, threads, file)
         small = np.memmap(file, np.uint8, "r", shape=(len(scans), _SMALL, _SMALL))
-        for a, b, mirrored in candidates(small):
+
+        def compare(candidate: tuple[int, int, bool]) -> Pair | None:
+            a, b, mirrored = candidate
             first = _likeness(small[a].astype(np.float32), small[b].astype(np.float32), mirrored)
-            if first.whole >= _LEAST_SMALL.whole and first.detail >= _LEAST_SMALL.detail:
-                one, other = (gray(read(scans[index].path), SIDE) for index in (a, b))
-                alike = _likeness(one, other, mirrored)
-                if alike.same:
-                    found.append(Pair(scans[a], scans[b], False, mirrored, alike.detail))
+            if first.whole < _LEAST_SMALL.whole or first.detail < _LEAST_SMALL.detail:
+                return None
+            one, other = (gray(read(scans[index].path), SIDE) for index in (a, b))
+            alike = _likeness(one, other, mirrored)
+            return Pair(scans[a], scans[b], False, mirrored, alike.detail) if alike.same else None
+
+        found = [pair for _, pair in ahead(compare, candidates(small), threads) if pair is not None]
     best: dict[tuple[str, str], Pair] = {}
     for pair in found:  # A symmetric picture may match both ways.
         key = pair.one.path, pair.other.path
         if key not in best or best[key].detail < pair.detail:
             best[key] = pair
     return list(best.values())
+
+
+def _keep_small(scans: Sequence[Scan], read: Read, threads: int, file: IO[bytes]) -> None:
+    """Writes the scans' small pictures to a file, 4 KB each, one after the other."""
+    try:
+        for _, seen in ahead(lambda scan: gray(read(scan.path), _SMALL), scans, threads):
+            file.write(np.round(seen).astype(np.uint8).tobytes())
+        file.flush()
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise UserError(
+            f"{tempfile.gettempdir()}: no room for {4 * len(scans):,} KB; make some or set TMPDIR"
+        ) from error
 
 
 def candidates(small: npt.NDArray[np.uint8]) -> Iterator[tuple[int, int, bool]]:

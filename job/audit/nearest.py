@@ -1,15 +1,16 @@
-"""For each of many signatures the few likest others: exactly what comparing all pairs gives, mostly without doing so.
+"""For each of many signatures the few likest others: exactly what comparing all pairs gives, without comparing all.
 
-Signatures are cut into blocks of near ones (a k-d tree along principal axes). How alike any two of two blocks can be
-is bounded by the distance of the blocks' boxes, so that a block looks at others in the order of that bound, and stops
-where none can hold what is likelier than what it has. Within two blocks it is one matrix product, so signatures that
-no order helps with cost what comparing all pairs costs. Signatures are small whole numbers: products are exact in
-float32, whatever the order of summation, and equal ones are told apart by their place.
+The signatures are sorted along their principal axis and compared block by block, each a matrix product. Two that are
+alike lie near each other along any axis, so blocks that lie too far apart are skipped; so are those that could hold
+nothing likelier than what a block has found already, and it looks at the nearest first. Signatures are whole numbers
+whose products are exact in float32, whatever the order of summation, and equal products are told apart by place.
+
+Trees of boxes or balls over more axes were measured and skip less: signatures of CT scans spread over about twenty
+axes, and over that many the blocks' boxes meet nearly all others.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -21,23 +22,29 @@ Signatures = npt.NDArray[np.float32]
 LENGTH = 2048
 """The product of two signatures stays below 2**24, up to which float32 counts exactly."""
 
-_BLOCK = 1024
+_BLOCK = 512
 _ROOM = 40
 """Bits of a key for the place of the other signature; what is above them is the product."""
 
+Keys = npt.NDArray[np.int64]
 
-class _Blocks(NamedTuple):
-    """Boxes of b blocks along the principal axes."""
 
+class _Sorted(NamedTuple):
+    """Signatures in the order of where they lie along the axis, n of them in b blocks."""
+
+    rows: Signatures
+    """[n, d]"""
+    places: npt.NDArray[np.int64]
+    """[n], the row of each before it was sorted."""
+    found_at: npt.NDArray[np.int64]
+    """[n], the reverse: where each row is now."""
     low: npt.NDArray[np.float64]
-    """[b, d]"""
+    """[b], along the axis."""
     high: npt.NDArray[np.float64]
-    """[b, d]"""
-    length: npt.NDArray[np.float64]
-    """[b], the square of the longest signature in each."""
+    """[b]"""
 
 
-def nearest(plain: Signatures, mirrored: Signatures, most: int, least: float) -> npt.NDArray[np.int64]:
+def nearest(plain: Signatures, mirrored: Signatures, most: int, least: float) -> Keys:
     """Candidates for copies: rows (a, b, is b mirrored) int64 [m, 3] with a < b, in order.
 
     A pair is one if its correlation is above `least` and it is among the `most` likest of a or of b, over all others
@@ -51,75 +58,50 @@ def nearest(plain: Signatures, mirrored: Signatures, most: int, least: float) ->
     """
     if len(plain) < 2:
         return np.empty((0, 3), np.int64)
-    axes = np.linalg.eigh(plain.T.astype(np.float64) @ plain)[1]
-    order, starts = _order(plain @ axes.astype(np.float32))
-    both = tuple(each[order] for each in (plain, mirrored))
-    boxes = [_boxes(each, axes, starts) for each in both]
-    floor = least * LENGTH**2
+    axis = np.linalg.eigh(np.cov(plain.T, dtype=np.float64))[1][:, -1]
+    own, others = _sorted(plain, axis), (_sorted(plain, axis), _sorted(mirrored, axis))
+    length = max(float(np.square(rows, dtype=np.float64).sum(axis=1).max()) for rows in (plain, mirrored))
     pairs = []
-    for block, (top, end) in enumerate(pairwise(starts)):
-        keys = np.zeros((end - top, most), np.int64)
-        bounds = np.stack([_bounds(boxes[0], block, each) for each in boxes])
+    for block in range(len(own.low)):
+        here = slice(block * _BLOCK, (block + 1) * _BLOCK)
+        keys = np.zeros((len(own.rows[here]), most), np.int64)
+        gaps = np.stack([np.maximum(own.low[block] - o.high, o.low - own.high[block]).clip(min=0) for o in others])
+        # Half of what the squares of two lengths exceed that of their distance by is their product; 1 for rounding.
+        bounds = length - np.square(gaps) / 2 + 1
         for flat in np.argsort(-bounds, axis=None, kind="stable"):
-            flipped, other = divmod(int(flat), len(starts) - 1)
-            if bounds[flipped, other] < max(floor, float((keys.min(axis=1) >> _ROOM).min())):
+            flipped, other = divmod(int(flat), len(own.low))
+            if bounds[flipped, other] < max(least * LENGTH**2, int(keys.min() >> _ROOM)):
                 break
-            low, high = starts[other], starts[other + 1]
-            product = both[0][top:end] @ both[flipped][low:high].T
-            if other == block:
-                np.fill_diagonal(product, 0)  # nothing is a copy of itself
-            _keep(keys, product, order[low:high] * 2 + flipped, floor)
+            _look(keys, own, here, others[flipped], slice(other * _BLOCK, (other + 1) * _BLOCK), flipped, least)
         rows, columns = np.nonzero(keys)
-        places = keys[rows, columns] & ((1 << _ROOM) - 1)
-        one, other_one = order[top:end][rows], places >> 1
-        pairs.append(np.stack([np.minimum(one, other_one), np.maximum(one, other_one), places & 1], axis=1))
+        found = keys[rows, columns] & ((1 << _ROOM) - 1)
+        one, two = own.places[here][rows], found >> 1
+        pairs.append(np.stack([np.minimum(one, two), np.maximum(one, two), found & 1], axis=1))
     return np.unique(np.concatenate(pairs), axis=0)
 
 
-def _keep(keys: npt.NDArray[np.int64], product: Signatures, places: npt.NDArray[np.int64], floor: float) -> None:
-    """Puts what is likelier than what the rows of `keys` hold into them."""
-    better = product > floor
-    better &= product >= (keys.min(axis=1) >> _ROOM)[:, None]
+def _look(keys: Keys, own: _Sorted, here: slice, others: _Sorted, there: slice, flipped: int, least: float) -> None:
+    """Compares a block with another and puts what is likelier than what the rows of `keys` hold into them."""
+    product = own.rows[here] @ others.rows[there].T
+    # Nothing is a copy of itself.
+    itself = others.found_at[own.places[here]] - there.start
+    inside = np.flatnonzero((itself >= 0) & (itself < product.shape[1]))
+    product[inside, itself[inside]] = 0
+    least_products = np.maximum(int(least * LENGTH**2), (keys.min(axis=1) >> _ROOM) - 1)
+    better = product > least_products.astype(np.float32)[:, None]
     rows = np.flatnonzero(better.any(axis=1))
     if len(rows):
-        found = np.where(better[rows], (product[rows].astype(np.int64) << _ROOM) | places, 0)
-        whole = np.concatenate([keys[rows], found], axis=1)
-        most = keys.shape[1]
+        known = others.places[there] * 2 + flipped
+        found = np.where(better[rows], (product[rows].astype(np.int64) << _ROOM) | known, 0)
+        whole, most = np.concatenate([keys[rows], found], axis=1), keys.shape[1]
         keys[rows] = np.partition(whole, whole.shape[1] - most, axis=1)[:, -most:]
 
 
-def _order(along: Signatures) -> tuple[npt.NDArray[np.int64], list[int]]:
-    """An order of the rows in which near ones are in one block, and where the blocks start (with the end of the last):
-    halved where they are spread most until they are small."""
-    order, starts = np.arange(len(along)), [0]
-
-    def halve(low: int, high: int) -> None:
-        if high - low <= _BLOCK:
-            starts.append(high)
-            return
-        rows = order[low:high]
-        axis = int(along[rows].var(axis=0).argmax())
-        middle = (high - low) // 2
-        order[low:high] = rows[np.argpartition(along[rows, axis], middle)]
-        halve(low, low + middle)
-        halve(low + middle, high)
-
-    halve(0, len(along))
-    return order, starts
-
-
-def _boxes(signatures: Signatures, axes: npt.NDArray[np.float64], starts: list[int]) -> _Blocks:
-    turned = [signatures[low:high].astype(np.float64) @ axes for low, high in pairwise(starts)]
-    return _Blocks(
-        np.stack([rows.min(axis=0) for rows in turned]),
-        np.stack([rows.max(axis=0) for rows in turned]),
-        np.array([np.square(rows).sum(axis=1).max() for rows in turned]),
-    )
-
-
-def _bounds(own: _Blocks, block: int, others: _Blocks) -> npt.NDArray[np.float64]:
-    """The largest product that a signature of `block` can have with one of each other block, [b]: half of what the
-    squares of their lengths exceed that of their distance by; and 1 for rounding."""
-    apart = np.maximum(own.low[block] - others.high, others.low - own.high[block]).clip(min=0)
-    bounds: npt.NDArray[np.float64] = (own.length[block] + others.length - np.square(apart).sum(axis=1)) / 2 + 1
-    return bounds
+def _sorted(signatures: Signatures, axis: npt.NDArray[np.float64]) -> _Sorted:
+    along = signatures @ axis
+    places = np.argsort(along, kind="stable")
+    found_at = np.empty_like(places)
+    found_at[places] = np.arange(len(places))
+    starts = np.arange(0, len(places), _BLOCK)
+    ends = np.minimum(starts + _BLOCK, len(places)) - 1
+    return _Sorted(signatures[places], places, found_at, along[places][starts], along[places][ends])

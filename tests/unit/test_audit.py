@@ -1,7 +1,9 @@
 """The audit finds what was planted, calls nothing a duplicate that is none, and says what to do."""
 
+import errno
 import io
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from job.audit.audit import Audit, audit
 from job.audit.duplicates import Pair, find_duplicates
 from job.audit.text import as_text
 from job.cli import main
+from job.errors import UserError
 from job.groups import from_name
 from job.sample import draw
 from job.scan import Scan
@@ -213,3 +216,13 @@ def test_the_command_prints_text_or_json_and_reads_lists_and_patients_by_itself(
 
     assert main(["audit", str(tmp_path / "nowhere")]) == 1
     assert "no such folder" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_said_in_one_line(drawn: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.BytesIO):
+        def write(self, _: Any) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Full())
+    with pytest.raises(UserError, match="no room for 8 KB; make some or set TMPDIR"):
+        find_duplicates([made(i, path=f"{i}") for i in range(2)], lambda path: drawn[int(path)])
