@@ -1,9 +1,13 @@
 """Small encoded pictures for tests: good ones of every kind, and bad ones with what must be said of them."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from job import sample
+from job.storage import LocalStorage
 
 
 def encode(pixels: np.ndarray | Image.Image, kind: str, **options) -> bytes:
@@ -61,3 +65,11 @@ def bad_images() -> dict[str, tuple[bytes, str]]:
         "picture.bmp": (encode(image, "BMP"), "a BMP image"),
         "picture.tif": (encode(image, "TIFF"), "a TIFF image"),
     }
+
+
+def drawn_scans(folder: Path, per_class: int, seed: int) -> Path:
+    """The folder, with sample scans drawn into its class folders."""
+    storage = LocalStorage(folder)
+    for drawing in sample.draw(per_class, seed):
+        storage.write(drawing.path, drawing.data)
+    return folder

@@ -45,3 +45,15 @@ def trained_in_a_process(config, like, run):
 def outcome(run):
     lines = [json.loads(line) for line in run.read("metrics.jsonl").splitlines()]
     return lines, checkpoint.load(run, checkpoint.newest(run, pytest.fail))
+
+
+def plain_keras(filters, pool_size, dense):
+    """The network as the mission words it, in plain Keras: relu inside Conv2D."""
+    import keras
+
+    layers = keras.layers
+    blocks = [
+        layer for n in filters for layer in (layers.Conv2D(n, 2, activation="relu"), layers.MaxPooling2D(pool_size))
+    ]
+    ends = [layers.Flatten(), layers.Dense(dense, activation="relu"), layers.Dense(1, activation="sigmoid")]
+    return keras.Sequential([keras.Input((224, 224, 3)), *blocks, *ends])

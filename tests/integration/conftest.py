@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from job import sample
 from job.storage import LocalStorage
 from tests.follower import FakeServer
+from tests.pictures import drawn_scans
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +24,7 @@ def cache_folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("scans")
-    storage = LocalStorage(folder)
-    for drawing in sample.draw(33, seed=0):
-        storage.write(drawing.path, drawing.data)
-    return folder
+    return drawn_scans(tmp_path_factory.mktemp("scans"), 33, 0)
 
 
 @pytest.fixture

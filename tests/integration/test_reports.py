@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from job import catalog, checkpoint, sample, settings
+from job import catalog, checkpoint, settings
 from job.cli import main
 from job.finish import evaluate_run, export_run
 from job.model import Classifier
@@ -16,17 +16,14 @@ from job.preprocess import preprocess
 from job.scan import to_lines
 from job.storage import LocalStorage
 from tests.browser import browse, find_chromium
+from tests.pictures import drawn_scans
 
 SMALL = ["model.filters=[4, 8]", "model.pool_size=5", "model.dense=16", "data.per_class=null"]
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("scans")
-    storage = LocalStorage(folder)
-    for drawing in sample.draw(24, seed=0):
-        storage.write(drawing.path, drawing.data)
-    return folder
+    return drawn_scans(tmp_path_factory.mktemp("scans"), 24, 0)
 
 
 @pytest.fixture(scope="module")

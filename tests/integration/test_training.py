@@ -19,7 +19,7 @@ from job.trainer import Trainer
 from job.worker import Solo, work
 from serving.export import export_version
 from tests.pictures import good_images
-from tests.training_support import configured, outcome, trained_alone
+from tests.training_support import configured, outcome, plain_keras, trained_alone
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
 
@@ -40,18 +40,7 @@ def test_one_worker_under_the_strategy_is_plain_keras_fit(root, run, monkeypatch
 
     scans = [s for s in catalog.build(config.data, 0).scans if s.split == "train"]
     batches = Batches(scans, Cache(LocalStorage(root)), Order(len(scans), 16, 0))
-    plain = keras.Sequential(
-        [
-            keras.Input((224, 224, 3)),
-            keras.layers.Conv2D(4, 2, activation="relu"),
-            keras.layers.MaxPooling2D(5),
-            keras.layers.Conv2D(8, 2, activation="relu"),
-            keras.layers.MaxPooling2D(5),
-            keras.layers.Flatten(),
-            keras.layers.Dense(16, activation="relu"),
-            keras.layers.Dense(1, activation="sigmoid"),
-        ]
-    )
+    plain = plain_keras([4, 8], 5, 16)
     plain.set_weights([v.numpy() for v in Classifier(config.model, seed=0).trainable_variables])
     plain.compile(make(rate), "binary_crossentropy", metrics=["accuracy"])
     for epoch, line in enumerate(ours):

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from job import augment, catalog, sample, settings
+from job import augment, catalog, settings
 from job.cache import Cache
 from job.generator import Batches
 from job.order import PADDING, Order
@@ -13,17 +13,14 @@ from job.report.contact import contact_section, contact_sheet
 from job.report.pictures import encode
 from job.settings import Settings
 from job.storage import LocalStorage
+from tests.pictures import drawn_scans
 
 AUGMENT = "data.augment={rotation_range: 20, horizontal_flip: true, brightness_range: [0.7, 1.3]}"
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("scans")
-    storage = LocalStorage(folder)
-    for drawing in sample.draw(24, seed=2):
-        storage.write(drawing.path, drawing.data)
-    return folder
+    return drawn_scans(tmp_path_factory.mktemp("scans"), 24, 2)
 
 
 def configured(root: Path, *overrides: str) -> Settings:

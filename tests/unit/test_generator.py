@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from job import catalog, sample
+from job import catalog
 from job.cache import PIXELS, Cache
 from job.errors import UserError
 from job.generator import Batches
@@ -15,15 +15,12 @@ from job.order import Order
 from job.preprocess import preprocess
 from job.settings import Data
 from job.storage import LocalStorage
+from tests.pictures import drawn_scans
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("scans")
-    storage = LocalStorage(folder)
-    for drawing in sample.draw(25, seed=1):
-        storage.write(drawing.path, drawing.data)
-    return folder
+    return drawn_scans(tmp_path_factory.mktemp("scans"), 25, 1)
 
 
 @pytest.fixture(scope="module")

@@ -1,28 +1,17 @@
 """The network: the layers the mission words, and dropout that every worker draws alike."""
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from job import settings
 from job.model import Classifier
+from tests.training_support import plain_keras
 
 
 def test_relu_after_pooling_is_relu_before_pooling():
     config = settings.Model(filters=(4, 8), pool_size=3, dense=8)
     ours = Classifier(config, seed=3)
-    plain = keras.Sequential(
-        [
-            keras.Input((224, 224, 3)),
-            keras.layers.Conv2D(4, 2, activation="relu"),
-            keras.layers.MaxPooling2D(3),
-            keras.layers.Conv2D(8, 2, activation="relu"),
-            keras.layers.MaxPooling2D(3),
-            keras.layers.Flatten(),
-            keras.layers.Dense(8, activation="relu"),
-            keras.layers.Dense(1, activation="sigmoid"),
-        ]
-    )
+    plain = plain_keras([4, 8], 3, 8)
     plain.set_weights([v.numpy() for v in ours.trainable_variables])
     images = np.random.default_rng(0).random((4, 224, 224, 3), np.float32)
     np.testing.assert_array_equal(ours(images), plain(images))
