@@ -86,7 +86,7 @@ def before_and_after(
 
     def look(scan: Scan) -> tuple[dict[str, float | str], dict[str, float | str] | None]:
         seen = told_by_pixels(canonical(scan))
-        return seen, None if original is None else told_by_file(scan) | traces(original(scan))
+        return seen, None if original is None else {**told_by_file(scan), **traces(original(scan))}
 
     looked = {scan.path: found for scan, found in ahead(look, scans, threads)}
     names = (*PROPERTIES, *TRACES)

@@ -67,7 +67,7 @@ def _row(one: Augmented) -> str:
         html.figure(html.picture(data, f"The scan {one.path} as epoch {epoch} showed it"), f"epoch {epoch}")
         for epoch, data in one.after.items()
     ]
-    return html.figure(html.grid(tiles, "sheet"), one.path)
+    return html.figure(html.grid(tiles, "sheet"), one.path, first=True)
 
 
 def _epochs(count: int) -> list[int]:
