@@ -84,28 +84,30 @@ def before_and_after(
         `shortcut_cross_validated` return; None for what was not looked at.
     """
 
-    def look(scan: Scan) -> tuple[dict[str, float | str], dict[str, float | str] | None]:
-        seen = told_by_pixels(canonical(scan))
-        return seen, None if original is None else {**told_by_file(scan), **traces(original(scan))}
+    kinds = ("canonical",) if original is None else ("files", "canonical")
 
-    looked = {scan.path: found for scan, found in ahead(look, scans, threads)}
+    def look(scan: Scan) -> dict[str, dict[str, float | str]]:
+        seen = {"canonical": told_by_pixels(canonical(scan))}
+        if original is not None:
+            seen["files"] = {**told_by_file(scan), **traces(original(scan))}
+        return seen
+
+    looked = {scan.path: seen for scan, seen in ahead(look, scans, threads)}
     names = (*PROPERTIES, *TRACES)
     fitted_on, scored = ([s for s in scans if (s.split == "test") == tested] for tested in (False, True))
-    found: dict[str, Any] = {"files": None, "canonical": None}
-    for which, column in (("canonical", 0), ("files", 1)):
-        if column and original is None:
-            continue
 
-        def told(scan: Scan, column: int = column) -> dict[str, float | str]:
-            return looked[scan.path][column] or {}
+    def baseline(kind: str) -> dict[str, Any]:
+        def told(scan: Scan) -> dict[str, float | str]:
+            return looked[scan.path][kind]
 
-        found[which] = {
+        return {
             "test": shortcut_baseline(fitted_on, scored, seed=seed, names=names, told=told),
             "cross_validated": None
             if original is None
             else shortcut_cross_validated(scans, seed=seed, names=names, told=told),
         }
-    return found
+
+    return {"files": None} | {kind: baseline(kind) for kind in kinds}
 
 
 def decoded(data: bytes) -> Pixels:

@@ -86,6 +86,7 @@ details { margin: 0.75rem 0; } summary { cursor: pointer; font-weight: 600; padd
     --s1: #b3470b; --s2: #1a7f37; --s3: #8250df; --s4: #6e5a00; --warn: #fff4dc; --warn-rule: #9a6700;
     --shade: transparent; }
   body { font-size: 10.5pt; } main { max-width: none; padding: 0; } nav { display: none; }
-  section, figure, tr { break-inside: avoid-page; } h2 { break-after: avoid; } .scroll { overflow: visible; }
+  figure, table, .finding:not(:has(figure)) { break-inside: avoid; } h2, h3, h3 + p { break-after: avoid; }
+  details:not([open]) { display: none; } .scroll { overflow: visible; }
   .numbers td { white-space: normal; } }
 """
