@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -98,9 +99,14 @@ class Repository:
         self._statuses: dict[int, Status] = {}
         self._refused: dict[int, tuple[int, ...]] = {}  # tried again only when its manifest is another file
         self._said: set[str] = set()
+        self._unloaded = False  # a version, since the last poll
 
     def poll(self) -> None:
         """Looks at the folder once, and loads and unloads what that calls for."""
+        if self._unloaded:
+            self._unloaded = False
+            # A graph is a knot of references that only the collector undoes; by itself it would come much too late.
+            gc.collect()
         there = registry.versions(self._storage)[::-1]
         self._mention_incomplete(there)
         wanted = set()
@@ -159,6 +165,7 @@ class Repository:
 
         def closed() -> None:
             self._set(Status(loaded.number, State.END))
+            self._unloaded = True
             self._log(f"version {loaded.number} is unloaded")
 
         loaded.retire(closed)

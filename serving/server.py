@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -57,6 +58,9 @@ def serve(options: Options, say: Callable[[str], None]) -> None:
     """
     tf.get_logger().setLevel(logging.ERROR)
     start_quietly()
+    # What is here before the first version stays: the collector need not look at all of it after each unloading.
+    gc.collect()
+    gc.freeze()
     folder = options.models / options.name
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; it should hold the versions of {options.name}, as 1, 2, ...")

@@ -35,14 +35,16 @@ def traces(pixels: Pixels) -> dict[str, float]:
     Bytes per pixel of a PNG (gray if the pixels are; fastest compression) and of a JPEG of quality 90; the shares of
     columns and of rows at the edges that are of one shade; the mean difference between the channels, in levels.
     """
-    image = _as_image(pixels)
-    gray = pixels.max(axis=2)
+    red, green, blue = (np.ascontiguousarray(pixels[..., channel]) for channel in range(3))
+    brightest = np.maximum(np.maximum(red, green), blue)
+    colour = float((brightest - np.minimum(np.minimum(red, green), blue)).mean())
+    image = Image.fromarray(pixels if colour else brightest)
     return {
-        "png_bytes_per_pixel": _bytes(image, "PNG", compress_level=1) / gray.size,
-        "jpeg_bytes_per_pixel": _bytes(image, "JPEG", quality=_JPEG_QUALITY) / gray.size,
-        "bars_left_right": _bars(gray.T),
-        "bars_top_bottom": _bars(gray),
-        "colour": float((pixels.max(axis=2) - pixels.min(axis=2)).mean()),
+        "png_bytes_per_pixel": _bytes(image, "PNG", compress_level=1) / brightest.size,
+        "jpeg_bytes_per_pixel": _bytes(image, "JPEG", quality=_JPEG_QUALITY) / brightest.size,
+        "bars_left_right": _bars(brightest.T),
+        "bars_top_bottom": _bars(brightest),
+        "colour": colour,
     }
 
 
@@ -56,7 +58,7 @@ def told_by_pixels(pixels: Pixels) -> dict[str, float | str]:
         "aspect": width / height,
         "bytes_per_pixel": found["png_bytes_per_pixel"],
         "format": "PNG",
-        "mode": _as_image(pixels).mode,
+        "mode": "RGB" if found["colour"] else "L",
         **found,
     }
 
@@ -114,11 +116,6 @@ def decoded(data: bytes) -> Pixels:
     """The pixels uint8 [h, w, 3] of an encoded image, alpha dropped as the network's preprocessing drops it."""
     with Image.open(io.BytesIO(data)) as image:
         return np.asarray(image.convert("RGB"))
-
-
-def _as_image(pixels: Pixels) -> Image.Image:
-    gray = bool((pixels == pixels[..., :1]).all())
-    return Image.fromarray(np.ascontiguousarray(pixels[..., 0]) if gray else pixels)
 
 
 def _bytes(image: Image.Image, kind: str, **options: int) -> int:

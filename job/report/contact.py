@@ -53,10 +53,13 @@ def contact_sheet(settings: Settings, scans: Sequence[Scan], cache: Cache) -> li
 
 def contact_section(sheet: Sequence[Augmented], augment: Mapping[str, Any]) -> str:
     """The section's HTML. `augment` is the setting `data.augment`."""
-    ranges = ", ".join(f"{name} {html.plain(value)}" for name, value in augment.items())
+    ranges = ", ".join(
+        f"{name} {' to '.join(map(str, value)) if isinstance(value, list | tuple) else html.plain(value)}"
+        for name, value in augment.items()
+    )
     text = html.paragraph(
-        f"With {ranges or 'no range'}: some training scans, each as it is and as training saw it in some of its "
-        "epochs. Every epoch draws anew. What no scanner gives, or what hides the finding, teaches the wrong thing."
+        f"Training saw every scan anew in every epoch, with {ranges or 'no range'}. Here are some of its scans as they "
+        "are, and as some epochs showed them. What no scanner gives, or what hides the finding, teaches what is wrong."
     )
     return text + html.grid([_row(one) for one in sheet], "sheets")
 

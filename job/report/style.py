@@ -70,7 +70,7 @@ line.grid { stroke: var(--rule); stroke-width: 0.6; }
 .badge { font-size: 0.75rem; text-transform: uppercase; letter-spacing: 0.04em; border: 1px solid currentColor;
   border-radius: 4px; padding: 0.05rem 0.35rem; vertical-align: middle; }
 .error .badge { color: var(--s1); } .warning .badge { color: var(--warn-rule); } .note .badge { color: var(--soft); }
-.matrix th { padding-right: 0.5rem; overflow-wrap: anywhere; }
+.matrix th { padding-right: 0.4rem; overflow-wrap: break-word; }
 @media (max-width: 62rem) { .numbers td { white-space: normal; } .bar { width: 7rem; } }
 @media (max-width: 44rem) { th, td { padding-right: 0.6rem; } .numbers .bars { display: none; } }
 @media (max-width: 34rem) { .stacked thead { position: absolute; clip-path: inset(50%); }
@@ -79,7 +79,7 @@ line.grid { stroke: var(--rule); stroke-width: 0.6; }
   .stacked th, .stacked td { display: block; border: 0; padding: 0.1rem 0; } .stacked td:empty { display: none; }
   .stacked td[data-head] { display: grid; grid-template-columns: minmax(0, 2fr) minmax(0, 3fr); gap: 0.75rem; }
   .stacked td[data-head]::before { content: attr(data-head); color: var(--soft); overflow-wrap: anywhere; }
-  .values { display: block; } .values dd { margin: 0 0 0.35rem; } }
+  .stacked td.bars[data-head] { display: none; } .values { display: block; } .values dd { margin: 0 0 0.35rem; } }
 details { margin: 0.75rem 0; } summary { cursor: pointer; font-weight: 600; padding: 0.3rem 0; }
 :focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
 @media print { :root { --ink: #000; --soft: #444; --paper: #fff; --sheet: #f6f6f6; --rule: #bbb; --s0: #0a5ea8;

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,6 +61,22 @@ def test_a_new_version_replaces_the_old_one(watched: Watched, exported: list[Pat
     assert watched.answer() == expected[1]
     with pytest.raises(ServingError, match=r"Servable not found for request: Specific\(covid_ct, 1\)"):
         watched.answer(number=1)
+
+
+def test_nothing_of_a_version_is_left_after_the_look_that_follows_its_unloading(
+    watched: Watched, exported: list[Path]
+) -> None:
+    gc.disable()  # by itself the collector comes some time, which may be much later
+    try:
+        with watched.repository.version() as loaded:
+            graph = weakref.ref(loaded.model._session.graph)
+        del loaded
+        place(exported[1], watched.root, 2)
+        assert watched.poll() == {1: "END", 2: "AVAILABLE"}
+        watched.poll()
+        assert graph() is None
+    finally:
+        gc.enable()
 
 
 def test_a_version_in_use_stays_until_its_last_request_is_answered(

@@ -66,6 +66,6 @@ def test_the_section_says_the_ranges_and_describes_every_picture(root: Path, tmp
     config = configured(root, AUGMENT, "training.epochs=2")
     sheet = contact_sheet(config, catalog.build(config.data, 5).scans, Cache(LocalStorage(root), tmp_path))
     section = contact_section(sheet, config.data.augment or {})
-    assert "rotation_range 20, horizontal_flip true, brightness_range 0.7, 1.3" in section
+    assert "rotation_range 20, horizontal_flip true, brightness_range 0.7 to 1.3." in section
     assert section.count("<img ") == section.count(" alt=") == 4 * (1 + 2)
     assert f'alt="The scan {sheet[0].path} as epoch 2 showed it"' in section
