@@ -123,12 +123,17 @@ def test_pages_fit_their_window_and_can_be_read(pages: list[Path], width: int, d
             for file in pages:
                 await page.open(file.as_uri())
                 assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), file.name
+                assert await page.evaluate(_CUT_OFF) == [], file.name
                 assert await page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
                 assert await page.evaluate(_LEAST_CONTRAST) >= 4.5, file.name
             assert page.problems == []
 
     asyncio.run(visit())
 
+
+_CUT_OFF = """[...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth + 1)
+  .map(box => box.getAttribute('aria-label'))"""
+"""The tables of which a part can only be seen by scrolling."""
 
 _LEAST_CONTRAST = """(() => {
   const numbers = colour => colour.match(/[\\d.]+/g).map(Number);

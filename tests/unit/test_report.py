@@ -16,6 +16,7 @@ from PIL import Image
 
 from job.errors import UserError
 from job.evaluation import Validation, evaluate
+from job.report.html import BARS, table
 from job.report.page import Explained, Picture, report_html, worst_mistakes
 from job.report.run import Run, load_run
 from job.report.svg import Axis
@@ -203,3 +204,13 @@ def test_axes_have_a_few_round_ticks_within_their_range(low: float, high: float)
 def test_axes_of_whole_things_have_whole_ticks() -> None:
     ticks: Any = Axis("Epoch", 1, 3, whole=True).ticks
     assert ticks == (1, 2, 3)
+
+
+def test_a_table_too_wide_for_a_phone_names_each_cell_and_is_still_read_as_a_table() -> None:
+    wide = Outline(table("Of it all", ["", "a", BARS, "b", 'c "d"'], [["row", "1", "bar", "2", ""]]))
+    assert [cell.get("data-head") for cell in wide.all("td")] == ["a", BARS, "b", None]
+    for tag, role in (("table", "table"), ("tr", "row"), ("td", "cell"), ("tbody", "rowgroup")):
+        assert {element.get("role") for element in wide.all(tag)} == {role}
+    assert [cell["role"] for cell in wide.all("th")] == ["columnheader"] * 5 + ["rowheader"]
+    narrow = Outline(table("Of it all", ["", "a", "b"], [["row", "1", "2"]]))
+    assert not any("data-head" in cell or "role" in cell for cell in narrow.all("td"))
