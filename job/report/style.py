@@ -63,6 +63,7 @@ line.grid { stroke: var(--rule); stroke-width: 0.6; }
 .legend { display: flex; flex-wrap: wrap; gap: 0.2rem 1.1rem; list-style: none; padding: 0; margin: 0.2rem 0;
   font-size: 0.875rem; }
 .legend svg { width: 28px; height: 10px; margin-right: 0.4rem; vertical-align: middle; }
+.matrix table { font-size: 0.85rem; }
 .matrix td { text-align: center; min-width: 4.5rem; padding: 0.6rem 0.3rem; border: 1px solid var(--rule); }
 .finding { border-left: 4px solid var(--rule); padding: 0.1rem 0 0.1rem 1rem; margin: 1rem 0; }
 .finding h3 { margin: 0.25rem 0; } .finding ul { font-size: 0.85rem; overflow-wrap: anywhere; padding-left: 1.2rem; }
