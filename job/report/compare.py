@@ -138,7 +138,8 @@ def _settings(runs: Sequence[Run]) -> str:
     if not found:
         return html.paragraph("None.")
     rows = [[key, *(html.plain(value) for value in values)] for key, values in found.items()]
-    return html.table("Settings that are not the same", ["Setting", *(run.name for run in runs)], rows)
+    head = ["Setting", *(run.name for run in runs)]
+    return html.table("Settings that are not the same", head, rows, wide=True)
 
 
 def _cost(runs: Sequence[Run]) -> str:

@@ -42,17 +42,23 @@ def paragraph(text: str, kind: str = "") -> str:
 
 
 def table(
-    caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: bool = True, raw: bool = False
+    caption: str,
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    numbers: bool = True,
+    raw: bool = False,
+    wide: bool = False,
 ) -> str:
     """A table whose first column names the row. Cells are escaped unless `raw`.
 
-    On a phone, one of more than three columns has its cells below each other, each with its column's heading; a table
+    On a phone, one of more than three columns (or that is said to be `wide`) has its cells below each other, each with its column's heading; a table
     that is too wide all the same scrolls by itself.
     """
     shown = (lambda cell: cell) if raw else escape
     # A narrow screen has no room for the bars, which say nothing that the figures do not.
     kinds = [' class="bars"' if cell == BARS else "" for cell in head]
-    stacked = sum(cell != BARS for cell in head) > MOST_COLUMNS
+    stacked = wide or sum(cell != BARS for cell in head) > MOST_COLUMNS
     # What is laid out as no table any more is still read out as one.
     role = _role if stacked else lambda _: ""
     headings = "".join(
