@@ -52,8 +52,8 @@ def table(
 ) -> str:
     """A table whose first column names the row. Cells are escaped unless `raw`.
 
-    On a phone, one of more than three columns (or that is said to be `wide`) has its cells below each other, each with its column's heading; a table
-    that is too wide all the same scrolls by itself.
+    On a phone, one of more than three columns (or that is said to be `wide`) has its cells below each other, each with
+    its column's heading; a table that is too wide all the same scrolls by itself.
     """
     shown = (lambda cell: cell) if raw else escape
     # A narrow screen has no room for the bars, which say nothing that the figures do not.

@@ -77,7 +77,8 @@ line.grid { stroke: var(--rule); stroke-width: 0.6; }
 @media (max-width: 34rem) { .stacked thead { position: absolute; clip-path: inset(50%); }
   .stacked, .stacked caption, .stacked tbody { display: block; }
   .stacked tr { display: block; padding: 0.4rem 0; border-bottom: 1px solid var(--rule); }
-  .stacked th, .stacked td { display: block; border: 0; padding: 0.1rem 0; overflow-wrap: anywhere; } .stacked td:empty { display: none; }
+  .stacked th, .stacked td { display: block; border: 0; padding: 0.1rem 0; overflow-wrap: anywhere; }
+  .stacked td:empty { display: none; }
   .stacked td[data-head] { display: grid; grid-template-columns: minmax(0, 2fr) minmax(0, 3fr); gap: 0.75rem; }
   .stacked td[data-head]::before { content: attr(data-head); color: var(--soft); overflow-wrap: anywhere; }
   .stacked td.bars[data-head] { display: none; } .values { display: block; } .values dd { margin: 0 0 0.35rem; } }
