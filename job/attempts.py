@@ -1,0 +1,158 @@
+"""What Ray Train's controller sees of the workers, told to the user: who failed or did not answer, how many go on.
+
+Ray Train calls this in its controller: see `ray.train.v2._internal.execution.callback`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import ray
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
+from ray.train.v2._internal.exceptions import WorkerHealthCheckTimeoutError
+from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
+
+from job.checkpoint import FOLDER
+from job.errors import UserError
+from job.notices import Board
+from job.settings import Cluster
+from job.storage import open_storage
+
+_ANSWER_SECONDS = 3.0
+"""A worker whose process does not answer for this long, while others fail, is taken for the reason."""
+
+_CHECKPOINT_SECONDS = 60.0
+"""How long a change to more workers waits for the next checkpoint, which makes it cost no steps."""
+
+Condition = Literal["lost", "silent", "absent"]
+"""Of a worker that has not failed by itself: its process is gone, does not answer, or answers while the others wait."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a worker is."""
+
+    rank: int
+    pid: int
+    host: str
+
+    def __str__(self) -> str:
+        return f"worker {self.rank} (process {self.pid} on {self.host})"
+
+
+def explain(failed: Mapping[int, str], others: Mapping[int, Condition], places: Mapping[int, Place]) -> str:
+    """Which worker is the reason that workers failed, in a line.
+
+    `failed` has the last line of what each failed worker said, by rank; `others` the rest. When a worker is lost, is
+    silent or stays away, the failures of those that waited for it are only its echo.
+    """
+    words = {
+        "lost": "is gone: its process or machine was killed or lost",
+        "silent": "does not answer: it hangs, or its machine cannot be reached",
+        "absent": "did not come to the step in which the others waited for it",
+    }
+    for condition in ("lost", "silent", "absent"):
+        ranks = sorted(rank for rank, its in others.items() if its == condition)
+        if ranks:
+            return "; ".join(f"{places[rank]} {words[condition]}" for rank in ranks)
+    first = min(failed)
+    return f"{places[first]} failed: {failed[first]}"
+
+
+class Attempts(WorkerGroupCallback, ControllerCallback):  # type: ignore[misc]  # Ray has no types
+    """Follows each group of workers from its start to its end."""
+
+    def __init__(self, board: Board, run_url: str, wanted: Cluster) -> None:
+        self._board, self._run_url, self._wanted = board, run_url, wanted
+        self._workers: dict[int, Any] = {}  # of the group that trains, empty once it has failed
+        self._places: dict[int, Place] = {}
+        self._groups = self._failures = 0
+        self._reason: str | None = None
+
+    def after_worker_group_start(self, worker_group: Any) -> None:
+        """All workers have their processes."""
+        self._workers = {worker.distributed_context.world_rank: worker for worker in worker_group.get_workers()}
+        self._places = {
+            rank: Place(rank, worker.metadata.pid, worker.metadata.node_ip) for rank, worker in self._workers.items()
+        }
+        self._groups += 1
+        there, wanted = len(self._workers), self._wanted.workers
+        if self._groups > 1:
+            self._board.say(f"training goes on from its newest checkpoint with {there} of {wanted} worker(s)")
+        elif there < wanted:
+            self._board.say(f"training starts with {there} of {wanted} workers")
+
+    def after_worker_group_poll_status(self, worker_group_status: Any) -> None:
+        """Finds the reason as soon as a worker has failed, while those that have not can still be asked."""
+        errors: dict[int, Exception] = worker_group_status.errors
+        if not errors or self._reason is not None:
+            return
+        failed, others = dict[int, str](), dict[int, Condition]()
+        for rank, error in errors.items():
+            cause = getattr(error, "health_check_failure", error)
+            if isinstance(cause, RayActorError):
+                others[rank] = "silent" if isinstance(cause, ActorUnavailableError) else "lost"
+            elif isinstance(error, WorkerHealthCheckTimeoutError):
+                others[rank] = "silent"
+            else:
+                failed[rank] = str(error) if isinstance(error, UserError) else _last_line(error)
+        deadline = time.monotonic() + _ANSWER_SECONDS
+        for rank in sorted(self._workers.keys() - errors.keys()):
+            condition = self._ask(rank, deadline)
+            if condition is not None:
+                others[rank] = condition
+        said = next((str(error) for error in errors.values() if isinstance(error, UserError)), None)
+        self._reason = said or explain(failed, others, self._places)
+
+    def before_controller_execute_failure_decision(self, failure_decision: Any) -> None:
+        """Says what failed and what happens now."""
+        reason, self._reason = self._reason, None
+        self._workers = {}
+        if reason is None:
+            return  # workers that could not be started are tried again; `job.progress` tells of the wait
+        self._failures += 1
+        if failure_decision.value == "RETRY":
+            limit = self._wanted.max_failures
+            self._board.say(f"{reason}; all workers start anew (failure {self._failures} of at most {limit})")
+        else:
+            self._board.conclude(reason)
+
+    def before_controller_execute_resize_decision(self, resize_decision: Any) -> None:
+        """Lets running workers reach a checkpoint before they are stopped to go on as more."""
+        if not self._workers:
+            return
+        now, self._workers = len(self._workers), {}
+        self._board.say(
+            f"the cluster has room for {resize_decision.num_workers} workers instead of {now}: "
+            "they start after the next checkpoint"
+        )
+        try:
+            run = open_storage(self._run_url)
+            before, deadline = run.bundles(FOLDER)[-1:], time.monotonic() + _CHECKPOINT_SECONDS
+            while run.bundles(FOLDER)[-1:] == before and time.monotonic() < deadline:
+                time.sleep(0.2)
+        except UserError:
+            return  # storage that is away: what the workers make of it decides
+
+    def _ask(self, rank: int, deadline: float) -> Condition | None:
+        """How a worker is that has not failed so far; None if it has failed now, a little after the others."""
+        while True:
+            left = max(0.1, deadline - time.monotonic())
+            try:
+                status = ray.get(self._workers[rank].actor.poll_status.remote(), timeout=left)
+            except (GetTimeoutError, ActorUnavailableError):
+                return "silent"
+            except RayActorError:
+                return "lost"
+            if status.error is not None:
+                return None
+            if time.monotonic() > deadline:
+                return "absent"
+            time.sleep(0.1)
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
