@@ -5,19 +5,20 @@ Ray Train calls this in its controller: see `ray.train.v2._internal.execution.ca
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import ray
 from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckTimeoutError
 from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
+from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
 
 from job.checkpoint import FOLDER
 from job.errors import UserError
 from job.notices import Board
+from job.reason import Condition, Place, reason_of
 from job.settings import Cluster
 from job.storage import open_storage
 
@@ -27,39 +28,9 @@ _ANSWER_SECONDS = 3.0
 _CHECKPOINT_SECONDS = 60.0
 """How long a change to more workers waits for the next checkpoint, which makes it cost no steps."""
 
-Condition = Literal["lost", "silent", "absent"]
-"""Of a worker that has not failed by itself: its process is gone, does not answer, or answers while the others wait."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a worker is."""
-
-    rank: int
-    pid: int
-    host: str
-
-    def __str__(self) -> str:
-        return f"worker {self.rank} (process {self.pid} on {self.host})"
-
-
-def explain(failed: Mapping[int, str], others: Mapping[int, Condition], places: Mapping[int, Place]) -> str:
-    """Which worker is the reason that workers failed, in a line.
-
-    `failed` has the last line of what each failed worker said, by rank; `others` the rest. When a worker is lost, is
-    silent or stays away, the failures of those that waited for it are only its echo.
-    """
-    words = {
-        "lost": "is gone: its process or machine was killed or lost",
-        "silent": "does not answer: it hangs, or its machine cannot be reached",
-        "absent": "did not come to the step in which the others waited for it",
-    }
-    for condition in ("lost", "silent", "absent"):
-        ranks = sorted(rank for rank, its in others.items() if its == condition)
-        if ranks:
-            return "; ".join(f"{places[rank]} {words[condition]}" for rank in ranks)
-    first = min(failed)
-    return f"{places[first]} failed: {failed[first]}"
+_STARTS = 3
+_LEAST_START_SECONDS = 120.0
+"""Workers have as many times `cluster.collective_timeout` to be started, and at least these seconds."""
 
 
 class Attempts(WorkerGroupCallback, ControllerCallback):  # type: ignore[misc]  # Ray has no types
@@ -71,6 +42,19 @@ class Attempts(WorkerGroupCallback, ControllerCallback):  # type: ignore[misc]  
         self._places: dict[int, Place] = {}
         self._groups = self._failures = 0
         self._reason: str | None = None
+        self._starting: threading.Timer | None = None
+
+    def before_worker_group_start(self, _worker_group_context: Any) -> None:
+        """Ray waits without end for a worker that hangs while it is started: this ends that wait."""
+        self._stop_waiting()
+        limit = max(_LEAST_START_SECONDS, _STARTS * self._wanted.collective_timeout)
+        self._starting = threading.Timer(limit, self._give_up_start, [limit])
+        self._starting.daemon = True
+        self._starting.start()
+
+    def after_worker_group_training_start(self, _worker_group: Any) -> None:
+        """All workers train, or prepare for it: from here on they are polled."""
+        self._stop_waiting()
 
     def after_worker_group_start(self, worker_group: Any) -> None:
         """All workers have their processes."""
@@ -105,7 +89,7 @@ class Attempts(WorkerGroupCallback, ControllerCallback):  # type: ignore[misc]  
             if condition is not None:
                 others[rank] = condition
         said = next((str(error) for error in errors.values() if isinstance(error, UserError)), None)
-        self._reason = said or explain(failed, others, self._places)
+        self._reason = said or reason_of(failed, others, self._places)
 
     def before_controller_execute_failure_decision(self, failure_decision: Any) -> None:
         """Says what failed and what happens now."""
@@ -136,6 +120,24 @@ class Attempts(WorkerGroupCallback, ControllerCallback):  # type: ignore[misc]  
                 time.sleep(0.2)
         except UserError:
             return  # storage that is away: what the workers make of it decides
+
+    def _stop_waiting(self) -> None:
+        if self._starting is not None:
+            self._starting.cancel()
+
+    def _give_up_start(self, limit: float) -> None:
+        """Ends the processes that are being started, by the resources they were given; Ray Train then starts anew."""
+        job = ray.get_runtime_context().get_job_id()
+        # This job has no other placement groups; the last bytes of an id are the job's.
+        held = [
+            group
+            for group, about in placement_group_table().items()
+            if group.endswith(job) and about["state"] == "CREATED"
+        ]
+        if held:
+            self._board.say(f"a worker has not started within {limit:.0f} s: all workers start anew")
+        for group in held:
+            remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(group))))
 
     def _ask(self, rank: int, deadline: float) -> Condition | None:
         """How a worker is that has not failed so far; None if it has failed now, a little after the others."""

@@ -19,7 +19,7 @@ _CONTROLLER_POLL_SECONDS = "0.2"
 _LEAST_HEALTH_SECONDS = 30
 """Of silence before Ray Train takes a worker for dead: importing TensorFlow on a busy machine can silence one."""
 
-_RESIZE_SECONDS = 20.0
+_RESIZE_SECONDS = 10.0
 """Ray Train looks this often for room for more workers; Ray's own view of the machines is up to 20 s old."""
 
 _ROOM_SECONDS = "20"
