@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError, RayError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckTimeoutError
 from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
 from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
@@ -149,6 +149,8 @@ class Attempts(WorkerGroupCallback, ControllerCallback):  # type: ignore[misc]  
                 return "silent"
             except RayActorError:
                 return "lost"
+            except RayError:
+                return None  # it answers, if only with an error of its own
             if status.error is not None:
                 return None
             if time.monotonic() > deadline:
