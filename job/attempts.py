@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import ray
@@ -18,7 +19,7 @@ from ray.util.placement_group import PlacementGroup, placement_group_table, remo
 from job.checkpoint import FOLDER
 from job.errors import UserError
 from job.notices import Board
-from job.reason import Condition, Place, reason_of
+from job.reason import Condition, Place, is_echo, reason_of
 from job.settings import Cluster
 from job.storage import open_storage
 
@@ -74,7 +75,7 @@ class Attempts(WorkerGroupCallback, ControllerCallback):  # type: ignore[misc]  
         errors: dict[int, Exception] = worker_group_status.errors
         if not errors or self._reason is not None:
             return
-        failed, others = dict[int, str](), dict[int, Condition]()
+        failed, waited, others = dict[int, str](), dict[int, str](), dict[int, Condition]()
         for rank, error in errors.items():
             cause = getattr(error, "health_check_failure", error)
             if isinstance(cause, RayActorError):
@@ -82,14 +83,15 @@ class Attempts(WorkerGroupCallback, ControllerCallback):  # type: ignore[misc]  
             elif isinstance(error, WorkerHealthCheckTimeoutError):
                 others[rank] = "silent"
             else:
-                failed[rank] = str(error) if isinstance(error, UserError) else _last_line(error)
-        deadline = time.monotonic() + _ANSWER_SECONDS
-        for rank in sorted(self._workers.keys() - errors.keys()):
-            condition = self._ask(rank, deadline)
+                (waited if is_echo(error) else failed)[rank] = _last_line(error)
+        quiet = sorted(self._workers.keys() - errors.keys())
+        with ThreadPoolExecutor(max(1, len(quiet))) as pool:
+            found = pool.map(self._ask, quiet)
+        for rank, condition in zip(quiet, found, strict=True):
             if condition is not None:
                 others[rank] = condition
         said = next((str(error) for error in errors.values() if isinstance(error, UserError)), None)
-        self._reason = said or reason_of(failed, others, self._places)
+        self._reason = said or reason_of(failed, waited, others, self._places)
 
     def before_controller_execute_failure_decision(self, failure_decision: Any) -> None:
         """Says what failed and what happens now."""
@@ -139,23 +141,25 @@ class Attempts(WorkerGroupCallback, ControllerCallback):  # type: ignore[misc]  
         for group in held:
             remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(group))))
 
-    def _ask(self, rank: int, deadline: float) -> Condition | None:
+    def _ask(self, rank: int) -> Condition | None:
         """How a worker is that has not failed so far; None if it has failed now, a little after the others."""
-        while True:
-            left = max(0.1, deadline - time.monotonic())
+        deadline = time.monotonic() + _ANSWER_SECONDS
+        condition: Condition = "silent"
+        while (left := deadline - time.monotonic()) > 0:
             try:
                 status = ray.get(self._workers[rank].actor.poll_status.remote(), timeout=left)
             except (GetTimeoutError, ActorUnavailableError):
-                return "silent"
+                condition = "silent"  # so far: Ray may learn a moment later that it is lost
             except RayActorError:
                 return "lost"
             except RayError:
                 return None  # it answers, if only with an error of its own
-            if status.error is not None:
-                return None
-            if time.monotonic() > deadline:
-                return "absent"
+            else:
+                if status.error is not None:
+                    return None
+                condition = "absent"
             time.sleep(0.1)
+        return condition
 
 
 def _last_line(error: Exception) -> str:

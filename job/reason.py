@@ -14,7 +14,6 @@ _WORDS: dict[Condition, str] = {
     "silent": "does not answer: it hangs, or its machine cannot be reached",
     "absent": "did not come to the step in which the others waited for it",
 }
-"""In the order in which they explain the rest."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +29,31 @@ class Place:
         return f"worker {self.rank} (process {self.pid} on {self.host})"
 
 
-def reason_of(failed: Mapping[int, str], others: Mapping[int, Condition], places: Mapping[int, Place]) -> str:
-    """Names the worker, by what is known of each rank: `failed` has what workers said last, `others` the rest.
+def reason_of(
+    failed: Mapping[int, str], waited: Mapping[int, str], others: Mapping[int, Condition], places: Mapping[int, Place]
+) -> str:
+    """Names the worker, by what is known of each rank.
 
-    When a worker is lost, is silent or stays away, the failures of those that waited for it are only its echo.
+    Args:
+        failed: what workers said that failed by themselves.
+        waited: what those said whose wait for the others came to nothing; only an echo, unless there is nothing else.
+        others: the workers that said nothing.
+        places: of all of them.
     """
-    for condition, words in _WORDS.items():
+
+    def those(condition: Condition) -> str:
         ranks = sorted(rank for rank, its in others.items() if its == condition)
-        if ranks:
-            return "; ".join(f"{places[rank]} {words}" for rank in ranks)
-    first = min(failed)
-    return f"{places[first]} failed: {failed[first]}"
+        return "; ".join(f"{places[rank]} {_WORDS[condition]}" for rank in ranks)
+
+    def first(said: Mapping[int, str]) -> str:
+        return f"{places[min(said)]} failed: {said[min(said)]}" if said else ""
+
+    # One that has failed has not come either to where the others wait: that is no reason of theirs.
+    return those("lost") or those("silent") or first(failed) or those("absent") or first(waited)
+
+
+def is_echo(error: BaseException) -> bool:
+    """Whether an error tells of a collective that did not come about, rather than of this worker."""
+    kinds = ("DeadlineExceededError", "UnavailableError", "AbortedError", "CancelledError")
+    of_tensorflow = type(error).__module__.startswith("tensorflow")
+    return of_tensorflow and (type(error).__name__ in kinds or "ollective op" in str(error))

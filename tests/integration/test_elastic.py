@@ -6,6 +6,7 @@ The hosts are network namespaces joined by a veth pair, each with its own cache.
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -65,13 +66,15 @@ class Driver:
                 start_new_session=True,
             )  # fmt: skip
 
-    def wait_for(self, text: str, seconds: float = 120) -> None:
-        """Returns once it has said `text`."""
+    def wait_for(self, *texts: str, seconds: float = 120) -> None:
+        """Returns once it has said these texts one after the other."""
+        pattern = re.compile(".*".join(map(re.escape, texts)), re.DOTALL)
         deadline = time.monotonic() + seconds
-        while text not in self.said.read_text():
+        while not pattern.search(self.said.read_text()):
             assert self.process.poll() is None, self.said.read_text()
-            assert time.monotonic() < deadline, f"not in time: {text}\n{self.said.read_text()}"
+            assert time.monotonic() < deadline, f"not in time: {texts}\n{self.said.read_text()}"
             time.sleep(0.1)
+        print(f"{time.monotonic():.0f} s: {texts}")
 
 
 def workers(cluster: RayCluster) -> list[int]:
@@ -134,7 +137,7 @@ def test_a_run_goes_on_with_fewer_workers_when_a_node_leaves_and_with_more_when_
         try:
             driver.wait_for("epoch 2/")
             kill_tree(cluster.nodes.pop())
-            driver.wait_for("with 1 of 2 worker(s)")
+            driver.wait_for("with 1 of 2 worker(s)", "epoch ")
             with crawling(cluster):
                 cluster.start_worker(far, *NODE, env={"COVID_CT_CACHE": str(caches["c"])})
                 driver.wait_for("the cluster has room for 2 workers instead of 1")
