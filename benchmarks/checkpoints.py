@@ -67,12 +67,14 @@ def measure(folder: Path, runs: str, rounds: int, epochs: int) -> None:
             size = sum(about.size for about in run.manifest(f"{checkpoint.FOLDER}/{newest}").files.values())
             run.delete(checkpoint.FOLDER)
     without = statistics.median(milliseconds[NEVER])
+    low, _, high = statistics.quantiles(milliseconds[NEVER], n=4)
     print(f"{rounds} rounds of {epochs} epochs of {steps} steps; a checkpoint has {size / 1e6:.1f} MB\n")
     print("| checkpoint every | ms per step (least to most) | a checkpoint costs, in steps |\n|---|---|---|")
     for every, values in milliseconds.items():
         median = statistics.median(values)
-        cost = "" if every == NEVER else f"{(median / without - 1) * every:.2f}"
-        name = "none" if every == NEVER else f"{every} steps"
+        # Plus or minus half of the range that holds the middle half of the steps without checkpoints.
+        cost = f"{(median / without - 1) * every:.2f} ± {(high - low) / 2 / without * every:.2f}"
+        name, cost = ("none", "") if every == NEVER else (f"{every} steps", cost)
         print(f"| {name} | {median:.1f} ({min(values):.1f} to {max(values):.1f}) | {cost} |")
 
 
