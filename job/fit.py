@@ -22,7 +22,7 @@ _LEAST_HEALTH_SECONDS = 30
 _RESIZE_SECONDS = 10.0
 """Ray Train looks this often for room for more workers; Ray's own view of the machines is up to 20 s old."""
 
-_ROOM_SECONDS = "20"
+_ROOM_SECONDS = "10"
 """Workers that were to start on a machine that has just gone are given up after this; they cost no failure."""
 
 

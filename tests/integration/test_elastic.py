@@ -29,7 +29,7 @@ SMALL = [
     "model.filters=[2, 4]", "model.pool_size=5", "model.dense=8", "data.per_class=null", "training.batch_size=16",
     # Slow enough in its learning that one or two workers' rounding does not grow: see docs/order.md.
     f"training.epochs={EPOCHS}", "training.learning_rate=0.0001", "cluster.checkpoint_every_steps=5",
-    "cluster.collective_timeout=15",
+    "cluster.collective_timeout=10",
 ]  # fmt: skip
 NODE = ["--num-cpus=1", "--object-store-memory=100000000"]
 
