@@ -88,6 +88,12 @@ def wait_for(condition, seconds=180.0):
     raise AssertionError("it did not happen in time")
 
 
+def next_checkpoint(storage: LocalStorage, driver: subprocess.Popen) -> None:
+    """Returns when there is another checkpoint, or the driver has ended."""
+    reached = storage.bundles("checkpoints")
+    wait_for(lambda: storage.bundles("checkpoints") != reached or driver.poll() is not None, 300)
+
+
 def assert_same_result(base: Path, other: LocalStorage) -> None:
     """The weights and metrics of an undisturbed run, bit for bit."""
     states, lines = [], []
@@ -109,8 +115,7 @@ def test_a_run_survives_a_worker_that_hangs_and_when_it_gives_up_goes_on_with_th
 
     def hit(driver: subprocess.Popen, which: int, signal_number: int) -> int:
         """Signals one of the two workers once there is a new checkpoint; its process."""
-        reached = storage.bundles("checkpoints")
-        wait_for(lambda: storage.bundles("checkpoints") != reached or driver.poll() is not None)
+        next_checkpoint(storage, driver)
         victim = workers(driver)[which]
         os.kill(victim, signal_number)
         return victim
@@ -144,7 +149,7 @@ def test_a_run_whose_whole_cluster_is_killed_goes_on_in_another(base):
 
     with ray_cluster(*CLUSTER) as cluster:
         driver = start_on(cluster)
-        wait_for(lambda: storage.bundles("checkpoints") or driver.poll() is not None)
+        next_checkpoint(storage, driver)
         cluster.kill()
         kill_tree(driver)
         driver.communicate()
@@ -189,9 +194,8 @@ def test_a_full_disk_is_said_and_costs_checkpoints_and_time_but_not_the_result(b
     there = [f"runs={small_disk}/runs", "cluster.max_failures=0"]
 
     def begun() -> subprocess.Popen:
-        known = storage.bundles("checkpoints")
         driver = start(base, "full", *there)
-        wait_for(lambda: storage.bundles("checkpoints") != known or driver.poll() is not None)
+        next_checkpoint(storage, driver)
         return driver
 
     # Full to the end: one clear line, and a run that can go on.
@@ -228,8 +232,13 @@ def test_a_run_hit_at_random_moments_ends_with_the_weights_of_an_undisturbed_run
         name = f"random-{seed}-{number}"
         driver, storage = start(base, name, "cluster.max_failures=20"), run(base, name)
         while done < hits and driver.poll() is None:
-            # Before the first step, between two checkpoints, during one, in evaluation or export: wherever it falls.
-            time.sleep(chance.uniform(4, 16))
+            # Mostly while it trains (at a checkpoint, between two), else wherever it falls: while workers start, in
+            # evaluation, in the export.
+            if chance.random() < 0.7:
+                next_checkpoint(storage, driver)
+                time.sleep(chance.uniform(0, 3))
+            else:
+                time.sleep(chance.uniform(4, 16))
             whom, what = chance.choice(["driver", "a worker", "the other"]), chance.choice(["KILL", "TERM", "STOP"])
             victims = [driver.pid] if whom == "driver" else workers(driver)
             if driver.poll() is not None or not victims:
