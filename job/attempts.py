@@ -163,4 +163,6 @@ class Attempts(WorkerGroupCallback, ControllerCallback):  # type: ignore[misc]  
 
 
 def _last_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+    """What an error says last, but for the place in TensorFlow's graph."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in reversed(lines) if line and not line.startswith("[[")), type(error).__name__)
