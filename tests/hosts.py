@@ -62,11 +62,5 @@ def two_hosts() -> Iterator[tuple[Host, Host]]:
             _ip("netns", "delete", name)  # and the cable with it
 
 
-def unplug(host: Host) -> None:
-    """Takes the host off the network without a word to anyone, as a machine that loses its power."""
-    devices = _ip("-n", str(host.namespace), "-brief", "link", "show", "type", "veth").stdout
-    assert _ip("-n", str(host.namespace), "link", "set", devices.split("@")[0], "down").returncode == 0
-
-
 def _ip(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["ip", *words], capture_output=True, text=True, check=False)

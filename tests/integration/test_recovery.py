@@ -31,6 +31,7 @@ SMALL = [
     f"training.epochs={EPOCHS}", "cluster.workers=2", "cluster.checkpoint_every_steps=4", "model.dropout=0.2",
     "cluster.collective_timeout=10",
 ]  # fmt: skip
+DRIVERS: list[subprocess.Popen] = []
 CLUSTER = (["--num-cpus=2", "--include-dashboard=false", "--object-store-memory=100000000"], [], {})
 
 
@@ -54,9 +55,21 @@ def start(folder: Path, name: str, *more: str, env: Mapping[str, str] | None = N
     overrides = [f"data.root={folder}/scans", f"runs={folder}/runs", f"export.root={folder}/models", *SMALL, *more]
     command = [sys.executable, "-m", "job", "train", "--run", name, *(w for o in overrides for w in ("--set", o))]
     environment = {**(env or os.environ), "COVID_CT_CACHE": str(folder / "cache")}
-    return subprocess.Popen(
+    driver = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
     )
+    DRIVERS.append(driver)
+    return driver
+
+
+@pytest.fixture(autouse=True)
+def no_driver_left():
+    """Ends what a test that failed has left."""
+    yield
+    while DRIVERS:
+        driver = DRIVERS.pop()
+        if driver.poll() is None:
+            kill_tree(driver)
 
 
 def workers(driver: subprocess.Popen) -> list[int]:
@@ -121,14 +134,10 @@ def test_a_run_survives_a_worker_that_hangs_and_when_it_gives_up_goes_on_with_th
         return victim
 
     driver = start(base, "hurt", "cluster.max_failures=1")
-    try:
-        hung = hit(driver, 0, signal.SIGSTOP)
-        wait_for(lambda: not Path(f"/proc/{hung}").exists())
-        killed = hit(driver, 1, signal.SIGKILL)
-        _, said = driver.communicate(timeout=200)
-    finally:
-        if driver.poll() is None:
-            os.killpg(driver.pid, signal.SIGKILL)
+    hung = hit(driver, 0, signal.SIGSTOP)
+    wait_for(lambda: not Path(f"/proc/{hung}").exists())
+    killed = hit(driver, 1, signal.SIGKILL)
+    _, said = driver.communicate(timeout=200)
     assert driver.returncode == 1
     assert re.search(rf"worker \d \(process {hung} on \S+\) does not answer.*failure 1 of at most 1", said), said
     assert "goes on from its newest checkpoint with 2 of 2 worker(s)" in said
