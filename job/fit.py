@@ -9,23 +9,42 @@ from typing import Any
 
 from job.arrow import pyarrow_filesystem
 from job.errors import UserError
+from job.notices import Board
 from job.settings import Cluster, Settings, from_dict
 from job.storage import Storage, absolute
 
 _CONTROLLER_POLL_SECONDS = "0.2"
 """Ray Train looks at its workers this often; its default of 2 s is what a short run would mostly wait for."""
 
+_LEAST_HEALTH_SECONDS = 30
+"""Of silence before Ray Train takes a worker for dead: importing TensorFlow on a busy machine can silence one."""
 
-def fit(settings: Settings, run: Storage) -> dict[str, Any]:
+_RESIZE_SECONDS = 10.0
+"""Ray Train looks this often for room for more workers; Ray's own view of the machines is up to 20 s old."""
+
+_ROOM_SECONDS = "10"
+"""Workers that were to start on a machine that has just gone are given up after this; they cost no failure."""
+
+
+def fit(settings: Settings, run: Storage, board: Board) -> dict[str, Any]:
     """Trains the run to its end on the connected Ray cluster and returns the last metrics that were reported.
+
+    What the user should know meanwhile is left on the `board`.
 
     Raises:
         UserError: the workers failed more often than `cluster.max_failures` allows.
     """
+    cluster = settings.cluster
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", _CONTROLLER_POLL_SECONDS)
+    silence = max(cluster.collective_timeout, _LEAST_HEALTH_SECONDS)
+    os.environ.setdefault("RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S", str(silence))
+    if cluster.min_workers is not None:
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", _ROOM_SECONDS)
     from ray.train import FailureConfig, RunConfig
     from ray.train.tensorflow import TensorflowTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
+
+    from job.attempts import Attempts
 
     # Ray Train's workers work in folders of their own.
     url = absolute(run.url)
@@ -34,20 +53,21 @@ def fit(settings: Settings, run: Storage) -> dict[str, Any]:
     storage_path, _, name = path.rpartition("/")
     trainer = TensorflowTrainer(
         _loop,
-        train_loop_config={"settings": there.to_dict(), "run": url},
-        scaling_config=_scaling(settings.cluster),
+        train_loop_config={"settings": there.to_dict(), "run": url, "board": board},
+        scaling_config=_scaling(cluster),
         # Ray Train's own storage is the run's folder, so that its result points at the run's checkpoints.
         run_config=RunConfig(
             name=name,
             storage_path=storage_path,
             storage_filesystem=filesystem,
-            failure_config=FailureConfig(max_failures=settings.cluster.max_failures),
+            failure_config=FailureConfig(max_failures=cluster.max_failures),
+            callbacks=[Attempts(board, url, cluster)],
         ),
     )
     try:
         result = trainer.fit()
     except TrainingFailedError as error:
-        raise UserError(_explain(error, settings.cluster.max_failures)) from error
+        raise UserError(_explain(error, cluster.max_failures, board.conclusion())) from error
     return dict(result.metrics or {})
 
 
@@ -56,7 +76,12 @@ def _scaling(cluster: Cluster) -> Any:
 
     resources = {"CPU": float(cluster.cpus_per_worker)} | ({"GPU": 1.0} if cluster.gpu else {})
     workers = cluster.workers if cluster.min_workers is None else (cluster.min_workers, cluster.workers)
-    return ScalingConfig(num_workers=workers, use_gpu=cluster.gpu, resources_per_worker=resources)
+    return ScalingConfig(
+        num_workers=workers,
+        use_gpu=cluster.gpu,
+        resources_per_worker=resources,
+        elastic_resize_monitor_interval_s=_RESIZE_SECONDS,
+    )
 
 
 def _loop(config: dict[str, Any]) -> None:
@@ -70,11 +95,11 @@ def _loop(config: dict[str, Any]) -> None:
     settings = from_dict(config["settings"])
     limit_threads(settings.cluster.cpus_per_worker)
     with RayTeam() as team:
-        work(settings, config["run"], team, print)
+        work(settings, config["run"], team, config["board"].say)
 
 
-def _explain(error: Exception, max_failures: int) -> str:
-    """One line: what a worker said last; whatever else is known goes to a file that the line names."""
+def _explain(error: Exception, max_failures: int, reason: str | None) -> str:
+    """One line: `reason`, or what a worker said last; all else that is known goes to a file that the line names."""
     failures = getattr(error, "worker_failures", None) or {-1: getattr(error, "controller_failure", error)}
     causes = [getattr(failure, "_base_exc", failure) for failure in failures.values()]
     for cause in causes:
@@ -82,6 +107,7 @@ def _explain(error: Exception, max_failures: int) -> str:
             return str(cause)
     with tempfile.NamedTemporaryFile("w", prefix="covid-ct-error-", suffix=".log", delete=False) as log:
         log.write(str(error))
-    lines = str(causes[0]).strip().splitlines() or [type(causes[0]).__name__]
-    where = "the training controller" if -1 in failures else f"worker {next(iter(failures))}"
-    return f"{where} failed for good after {max_failures} restarts: {lines[-1]} (all that is known: {log.name})"
+    if reason is None:
+        lines = str(causes[0]).strip().splitlines() or [type(causes[0]).__name__]
+        reason = f"the training controller failed: {lines[-1]}"
+    return f"{reason}; given up after {max_failures} restarts (all that is known: {log.name})"

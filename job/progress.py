@@ -23,11 +23,14 @@ _LOOK_SECONDS = 1.0
 class Progress:
     """Watches a run's files from a thread and tells of each epoch once, and of silence.
 
-    `waiting_for` says, in words, what the run waits for as long as training has not begun.
+    `waiting_for` says, in words, what the run waits for as long as training has not begun; `notices` gives the lines
+    that the job has left for the user since it was asked last.
     """
 
-    def __init__(self, storage: Storage, epochs: int, waiting_for: Callable[[], str]) -> None:
-        self._storage, self._epochs, self._waiting_for = storage, epochs, waiting_for
+    def __init__(
+        self, storage: Storage, epochs: int, waiting_for: Callable[[], str], notices: Callable[[], list[str]]
+    ) -> None:
+        self._storage, self._epochs, self._waiting_for, self._notices = storage, epochs, waiting_for, notices
         self._told = len(run.metrics(storage))
         self._seen = self._look()
         self._began = self._changed = time.monotonic()
@@ -46,6 +49,7 @@ class Progress:
     ) -> None:
         self._stop.set()
         self._thread.join()
+        self._pass_on()
         self._tell()
         if self._live:
             sys.stderr.write("\n")
@@ -53,11 +57,12 @@ class Progress:
     def _watch(self) -> None:
         patience = self._began + _PATIENCE[0]
         while not self._stop.wait(_LOOK_SECONDS):
+            self._pass_on()
             if self._tell() or self._moved():
                 self._changed, patience = time.monotonic(), time.monotonic() + _PATIENCE[1]
             elif time.monotonic() > patience:
                 silent = f"{time.monotonic() - self._changed:.0f} s"
-                say(f"no step for {silent}; {self._waiting_for()}")
+                self._say(f"no step for {silent}; {self._waiting_for()}")
                 patience = time.monotonic() + _PATIENCE[1]
 
     def _look(self) -> dict[str, int] | None:
@@ -76,6 +81,16 @@ class Progress:
                 self._seen["epoch"] - 1 + self._seen["step"] / self._seen["steps"], f"epoch {self._seen['epoch']}"
             )
         return True
+
+    def _pass_on(self) -> None:
+        for line in self._notices():
+            self._say(line)
+
+    def _say(self, line: str) -> None:
+        """A line of its own, which on a terminal takes the bar's place."""
+        if self._live:
+            sys.stderr.write("\r\x1b[K")
+        say(line)
 
     def _tell(self) -> bool:
         """Says what epochs are new; whether any were."""

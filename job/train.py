@@ -16,6 +16,7 @@ from job.console import say
 from job.errors import UserError
 from job.fit import fit
 from job.lock import turn
+from job.notices import Board
 from job.progress import Progress
 from job.quality_gate import check_gate_keys
 from job.scan import to_lines
@@ -95,13 +96,17 @@ def _train(settings: Settings, folder: Storage, name: str) -> int | None:
     if checkpoint.finished(folder, settings.training.epochs):
         say("training: finished before")
         return None
-    cluster = settings.cluster
+    cluster, board = settings.cluster, Board()
+    least = f"{cluster.min_workers} to " if cluster.min_workers is not None else ""
     say(
-        f"training: run {name}, {settings.training.epochs} epochs on {cluster.workers} worker(s) with "
+        f"training: run {name}, {settings.training.epochs} epochs on {least}{cluster.workers} worker(s) with "
         f"{cluster.cpus_per_worker} CPU(s){' and a GPU' if cluster.gpu else ''} each"
     )
-    with connect(cluster), Progress(folder, settings.training.epochs, lambda: describe_wait(cluster)):
-        reported = fit(settings, folder)
+    with (
+        connect(cluster),
+        Progress(folder, settings.training.epochs, lambda: describe_wait(cluster), board.take),
+    ):
+        reported = fit(settings, folder, board)
     if not checkpoint.finished(folder, settings.training.epochs):
         raise UserError(
             f"{folder.url}: the workers' last checkpoint is not here; runs must be a folder all machines share"

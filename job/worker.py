@@ -5,6 +5,7 @@ Runs inside Ray Train's workers, or, for one worker, in any process (`Solo`).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ import tensorflow as tf
 
 from job import augment, checkpoint, telemetry
 from job.cache import Cache
+from job.errors import UserError
 from job.generator import Batch, Batches
 from job.order import Order
 from job.run import MANIFEST, METRICS, PROGRESS
@@ -92,6 +94,7 @@ class _Loop:
     ) -> None:
         self._settings, self._trainer, self._train, self._val = settings, trainer, train, val
         self._run, self._team = run, team
+        self._notice = notice
         self._writer = checkpoint.Writer(run, notice)
         self._history: list[dict[str, float]] = []
         self._updates = 0
@@ -111,8 +114,7 @@ class _Loop:
             self._history.append(line)
             digest = self._trainer.check_same(self._team.size)
             if self._team.rank == 0:
-                self._run.write(METRICS, b"".join(json.dumps(entry).encode() + b"\n" for entry in self._history))
-                telemetry.write_tensorboard(self._run, self._history, self._settings.training.learning_rate)
+                self._record(must=epoch + 1 == epochs)
             self._team.report({**line, "weights_sha256": digest})
         if self._team.rank == 0:
             self._writer.save(self._state(epochs, 0, [0.0] * 3, 0.0))
@@ -177,8 +179,21 @@ class _Loop:
         history = list(self._history)  # a copy: it is written while training goes on
         return checkpoint.State(epoch, step, self._updates, **held, totals=totals, seconds=seconds, history=history)
 
+    def _record(self, *, must: bool) -> None:
+        """Writes the metrics of all epochs so far. Unless they `must` be, those that cannot be written (a full disk)
+        are said and left to the next epoch, which writes them all."""
+        try:
+            self._run.write(METRICS, b"".join(json.dumps(entry).encode() + b"\n" for entry in self._history))
+            telemetry.write_tensorboard(self._run, self._history, self._settings.training.learning_rate)
+        except (UserError, OSError) as error:
+            if must:
+                raise
+            self._notice(f"no metrics this time, training goes on: {error}")
+
     def _tell(self, epoch: int, step: int, steps: int) -> None:
         """Writes where training stands, now and then."""
         if self._team.rank == 0 and time.monotonic() - self._told > _PROGRESS_SECONDS:
             self._told = time.monotonic()
-            self._run.write(PROGRESS, json.dumps({"epoch": epoch + 1, "step": step, "steps": steps}).encode())
+            # On a full disk the notice about the checkpoint is enough.
+            with contextlib.suppress(UserError):
+                self._run.write(PROGRESS, json.dumps({"epoch": epoch + 1, "step": step, "steps": steps}).encode())

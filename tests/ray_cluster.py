@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import secrets
 import shutil
@@ -12,95 +11,98 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from tests.hosts import LOOPBACK, Host
 
 ROOT = Path(__file__).resolve().parents[1]
 RAY = Path(sys.executable).with_name("ray")
 
 
-@dataclass(frozen=True)
 class RayCluster:
-    """A cluster that runs."""
+    """A cluster that runs; made by `ray_cluster`."""
 
-    dashboard: str
-    """Where jobs are submitted: http://127.0.0.1:PORT."""
-    environment: Mapping[str, str]
-    """What `ray job` needs, the token among it."""
-    folder: Path
-    """Ray's files, its logs among them."""
-    nodes: Sequence[subprocess.Popen[bytes]]
-    """`ray start --block` of the head and of each worker; each leads a process group of its own."""
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # short: Ray's sockets' paths have 107 bytes
+        """Ray's files, its logs among them."""
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "AWS_", "PYTEST_"))}
+        self.environment: Mapping[str, str] = {
+            **clean,
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": secrets.token_hex(32),
+            **env,
+            "PATH": os.pathsep.join([str(RAY.parent), os.environ["PATH"]]),
+            "PYTHONPATH": str(ROOT),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_TMPDIR": str(self.folder),
+        }
+        """What a driver and `ray job` need, the token among it."""
+        self.nodes: list[subprocess.Popen[bytes]] = []
+        """`ray start --block` of the head and of each worker; each leads a process group of its own."""
+        self._ports = iter(free_ports(60))
+        self.dashboard = self.address = ""
+        """Where jobs are submitted, http://127.0.0.1:PORT, and what drivers join, HOST:PORT."""
+
+    def start_head(self, host: Host, *arguments: str) -> None:
+        """`ray start --head` with the arguments; returns when it answers."""
+        gcs, dashboard, client = (next(self._ports) for _ in range(3))
+        self.dashboard, self.address = f"http://127.0.0.1:{dashboard}", f"{host.address}:{gcs}"
+        fixed = [f"--port={gcs}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"]
+        self._start(host, "--head", *fixed, "--dashboard-host=127.0.0.1", f"--temp-dir={self.folder}", *arguments)
+
+    def start_worker(self, host: Host, *arguments: str, env: Mapping[str, str] | None = None) -> None:
+        """`ray start` of a further node, with `env` added to its environment; returns when it answers."""
+        self._start(host, f"--address={self.address}", *arguments, env=env or {})
 
     def kill(self) -> None:
         """Ends all of its processes at once, as when the machines are lost."""
-        for node in self.nodes:
-            _kill_tree(node)
+        for node in reversed(self.nodes):
+            kill_tree(node)
+
+    def _start(self, host: Host, *arguments: str, env: Mapping[str, str] | None = None) -> None:
+        agent, grpc, metrics, runtime_env, manager, objects = (next(self._ports) for _ in range(6))
+        command = [str(RAY), "start", "--block", f"--node-ip-address={host.address}", "--disable-usage-stats"]
+        command += [f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={grpc}"]
+        command += [f"--metrics-export-port={metrics}", f"--runtime-env-agent-port={runtime_env}"]
+        command += [f"--node-manager-port={manager}", f"--object-manager-port={objects}", *arguments]
+        environment = {**self.environment, **(env or {})}
+        with (self.folder / f"node-{len(self.nodes)}.log").open("wb") as log:
+            node = subprocess.Popen(
+                host.command(*command), env=environment, cwd=self.folder, stdout=log, stderr=log, start_new_session=True
+            )
+        self.nodes.append(node)
+        deadline = time.monotonic() + 200
+        while not _healthy(host, agent):
+            if time.monotonic() > deadline or node.poll() is not None:
+                logs = "\n".join(path.read_text(errors="replace")[-3000:] for path in self.folder.glob("*.log"))
+                raise RuntimeError(f"a Ray node did not start:\n{logs}")
+            time.sleep(0.1)
 
 
 @contextmanager
-def ray_cluster(head: Sequence[str], workers: Sequence[Sequence[str]], env: Mapping[str, str]) -> Iterator[RayCluster]:
+def ray_cluster(
+    head: Sequence[str], workers: Sequence[Sequence[str]], env: Mapping[str, str], hosts: Sequence[Host] = ()
+) -> Iterator[RayCluster]:
     """Runs `ray start --head HEAD...` and `ray start WORKER...` for each worker, and ends them with the `with`.
 
-    `env` is added to the processes' environment: what a container's environment holds in a cluster.
+    `env` is added to the processes' environment: what a container's environment holds in a cluster. Nodes run on
+    `hosts`, in their order, and where there are none left on this machine's loopback.
 
     Raises:
         RuntimeError: a node does not start.
     """
-    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # short: Ray's socket paths are limited to 107 bytes
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    path = os.pathsep.join([str(RAY.parent), os.environ["PATH"]])
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "AWS_", "PYTEST_"))}
-    environment = {
-        **clean,
-        **token,
-        **env,
-        "PATH": path,
-        "PYTHONPATH": str(ROOT),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_TMPDIR": str(folder),
-    }
-    ports = iter(free_ports(3 + 6 * (1 + len(workers))))
-    gcs, dashboard, client = next(ports), next(ports), next(ports)
-    nodes: list[subprocess.Popen[bytes]] = []
-    agents: list[int] = []
-
-    def start(name: str, *arguments: str) -> None:
-        agent = next(ports)
-        command = [str(RAY), "start", "--block", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
-        command += [f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={next(ports)}"]
-        command += [f"--metrics-export-port={next(ports)}", f"--runtime-env-agent-port={next(ports)}"]
-        command += [f"--node-manager-port={next(ports)}", f"--object-manager-port={next(ports)}", *arguments]
-        with (folder / f"{name}.log").open("wb") as log:
-            nodes.append(
-                subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log, start_new_session=True)
-            )
-        agents.append(agent)
-
+    cluster = RayCluster(env)
+    places = [*hosts, *[LOOPBACK] * (1 + len(workers) - len(hosts))]
     try:
-        start(
-            "head",
-            "--head",
-            f"--port={gcs}",
-            f"--dashboard-port={dashboard}",
-            f"--ray-client-server-port={client}",
-            "--dashboard-host=127.0.0.1",
-            f"--temp-dir={folder}",
-            *head,
-        )
-        _wait_until(lambda: _listens(gcs), nodes[0], folder)
-        for number, arguments in enumerate(workers):
-            start(f"worker-{number}", f"--address=127.0.0.1:{gcs}", *arguments)
-        for agent, node in zip(agents, nodes, strict=True):
-            _wait_until(functools.partial(_healthy, agent), node, folder)
-        yield RayCluster(f"http://127.0.0.1:{dashboard}", environment, folder, nodes)
+        cluster.start_head(places[0], *head)
+        for host, arguments in zip(places[1:], workers, strict=True):
+            cluster.start_worker(host, *arguments)
+        yield cluster
     finally:
-        for node in reversed(nodes):
-            _kill_tree(node)
-        shutil.rmtree(folder, ignore_errors=True)
+        cluster.kill()
+        shutil.rmtree(cluster.folder, ignore_errors=True)
 
 
 def free_ports(count: int) -> list[int]:
@@ -112,30 +114,13 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def _wait_until(there: Callable[[], bool], node: subprocess.Popen[bytes], folder: Path) -> None:
-    deadline = time.monotonic() + 200
-    while not there():
-        if time.monotonic() > deadline or node.poll() is not None:
-            logs = "\n".join(path.read_text(errors="replace")[-3000:] for path in folder.glob("*.log"))
-            raise RuntimeError(f"a Ray node did not start:\n{logs}")
-        time.sleep(0.1)
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _healthy(agent: int) -> bool:
+def _healthy(host: Host, agent: int) -> bool:
     """What KubeRay's probes ask of a node."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{agent}/api/healthz", timeout=5) as response:
-            return bool(response.status == 200)
-    except OSError:
-        return False
+    code = f"import urllib.request as u; u.urlopen('http://127.0.0.1:{agent}/api/healthz', timeout=5)"
+    return subprocess.run(host.command(sys.executable, "-c", code), capture_output=True, check=False).returncode == 0
 
 
-def _kill_tree(node: subprocess.Popen[bytes]) -> None:
+def kill_tree(node: subprocess.Popen[bytes]) -> None:
     """SIGKILL to the process and all that descends from it: Ray's processes leave their parent's process group."""
     tree = [node.pid]
     for pid in tree:
