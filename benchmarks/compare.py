@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ours, prepare, quality, table
+from benchmarks import ours, quality, table
 from benchmarks.code import fingerprint
 from benchmarks.machine import flops_per_image, processor
 from benchmarks.meter import run_metered
@@ -55,6 +55,13 @@ class Bench:
     epochs: int
     threads: int
     wrap: tuple[str, ...]
+
+    def prepare(self) -> dict[str, int]:
+        """Lays out what all are given; returns the scans of each part."""
+        command = [sys.executable, "-m", "benchmarks.prepare", str(self.given)]
+        command += [word for each in self.overrides for word in ("--set", each)]
+        _, said = run_metered(command, self.given, ())
+        return dict(json.loads(said.splitlines()[-1]))
 
     def measure(self, peer: str, precision: str, option: str = "") -> dict[str, Any]:
         """One invocation, from a cold cache, in a folder that is gone afterwards."""
@@ -97,11 +104,16 @@ def peaks(bench: Bench) -> dict[str, float]:
     return found
 
 
-def trials(bench: Bench, peers: Sequence[str], precisions: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Images per second of each way to run a peer, by "peer precision" and option, over a few epochs."""
-    short, found = replace(bench, epochs=_TRIAL_EPOCHS), {}
+def trials(
+    bench: Bench, peers: Sequence[str], precisions: Sequence[str], known: dict[str, dict[str, float]]
+) -> dict[str, dict[str, float]]:
+    """Images per second of each way to run a peer, by "peer precision" and option, over a few epochs, but for what is
+    `known`."""
+    short, found = replace(bench, epochs=_TRIAL_EPOCHS), dict(known)
     for peer in peers:
         for precision in precisions if peer in OPTIONS else ():
+            if f"{peer} {precision}" in known:
+                continue
             each = {option: figures(short.measure(peer, precision, option)) for option in OPTIONS[peer]}
             found[f"{peer} {precision}"] = {option: one["images_per_second"] for option, one in each.items()}
             print(f"{peer} {precision}, images/s by option: {found[f'{peer} {precision}']}", file=sys.stderr)
@@ -123,41 +135,50 @@ def main() -> None:
     before = json.loads(file.read_text()) if file.exists() else {}
     with tempfile.TemporaryDirectory(prefix="bench-") as made:
         bench = Bench(Path(made), overrides, args.epochs, args.threads, tuple(shlex.split(args.wrap)))
-        scans = prepare.prepare(list(overrides), bench.given)
+        scans = bench.prepare()
         setting = {"scans": scans, "epochs": args.epochs, "threads": args.threads, "set": args.set}
         if args.resume and (before.get("code"), before.get("setting")) != (code, setting):
             sys.exit(f"--resume: {file} was measured with other code or settings")
+        kept = before if args.resume else {}
         report: dict[str, Any] = {
             "code": code,
             "commit": git_commit(),
             "processor": processor(),
             "setting": setting,
             "flops_per_image": flops_per_image(),
-            "peaks": before["peaks"] if args.resume else peaks(bench),
-            "runs": before["runs"] if args.resume else [],
+            "peaks": kept.get("peaks") or peaks(bench),
+            "trials": kept.get("trials", {}),
             "quality": before.get("quality", {}),
+            "runs": kept.get("runs", []),
         }
-        report["trials"] = before["trials"] if args.resume else trials(bench, peers, precisions)
+
+        def save() -> dict[str, list[str]]:
+            return _write(file, report, checked=args.quality == "check")
+
+        save()
         shapes = {peer: OURS[peer] for peer in peers if peer in OURS}
         if args.quality == "check":
-            quality.check(report["quality"], shapes, precisions, bench.overrides, code, args.epochs, bench.wrap)
+            for _ in quality.check(report["quality"], shapes, precisions, overrides, code, args.epochs, bench.wrap):
+                save()
+        report["trials"] = trials(bench, peers, precisions, report["trials"])
         for number in range(args.rounds):
             for precision in precisions:
                 for peer in peers:
                     by_option = report["trials"].get(f"{peer} {precision}", {"": 0.0})
                     run = bench.measure(peer, precision, max(by_option, key=by_option.__getitem__))
                     report["runs"].append(run)
-                    rate = run["images"] / min(run["train_seconds"])
-                    print(f"round {number + 1}: {peer} {precision}: at best {rate:.0f} images/s", file=sys.stderr)
-                    _write(file, report, checked=args.quality == "check")
-    refused = _write(file, report, checked=args.quality == "check")
+                    rate = figures(run)["images_per_second"]
+                    print(f"round {number + 1}: {peer} {precision}: {rate:.0f} images/s", file=sys.stderr)
+                    save()
+        refused = save()
     print(file.with_suffix(".md").read_text())
     sys.exit(1 if refused else 0)
 
 
 def _write(file: Path, report: dict[str, Any], *, checked: bool) -> dict[str, list[str]]:
     """Both files; returns the rows that were refused, with the reasons."""
-    refused = quality.refused(report["quality"], OURS, report["code"]) if checked else {}
+    rows = {(run["peer"], run["precision"]): OURS[run["peer"]] for run in report["runs"] if run["peer"] in OURS}
+    refused = quality.refused(report["quality"], rows, report["code"]) if checked else {}
     report["rows"] = summarise(report["runs"], report["peaks"], report["flops_per_image"]["training"], refused)
     report["refused"], report["quality_checked"] = refused, checked
     file.write_text(json.dumps(report, indent=1) + "\n")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,12 @@ def check(
     code: str,
     epochs: int,
     wrap: Sequence[str],
-) -> None:
-    """Adds to `held` the runs that are not in it: `{"code", "epochs", "threads", "runs": {key: quality}}`."""
+) -> Iterator[str]:
+    """Adds to `held` the runs that are not in it, `{"code", "epochs", "runs": {key: quality}}`, and says which."""
     if (held.get("code"), held.get("epochs")) != (code, epochs):
         held.clear()
         held.update({"code": code, "epochs": epochs, "runs": {}})
-    wanted = [(_reference(shapes), "float32", seed) for seed in SEEDS] if shapes else []
+    wanted = [(_reference(shapes.values()), "float32", seed) for seed in SEEDS] if shapes else []
     wanted += [(shape, precision, SEEDS[0]) for shape in shapes.values() for precision in precisions]
     for shape, precision, seed in wanted:
         if key(shape, precision, seed) in held["runs"]:
@@ -50,22 +50,24 @@ def check(
             folder = Path(made)
             run_metered(ours.command(quick, folder, precision, epochs, [*overrides, *PUBLISHED], seed), folder, wrap)
             held["runs"][key(shape, precision, seed)] = ours.quality(folder)
+        yield key(shape, precision, seed)
 
 
-def refused(held: Mapping[str, Any], shapes: Mapping[str, Shape], code: str) -> dict[str, list[str]]:
-    """The rows ("peer precision") that may not be reported, with the reasons."""
+def refused(held: Mapping[str, Any], rows: Mapping[tuple[str, str], Shape], code: str) -> dict[str, list[str]]:
+    """Which of `rows` (by peer and precision) may not be reported, as "peer precision", with the reasons."""
     runs = held.get("runs", {}) if held.get("code") == code else {}
-    reference = [runs[name] for seed in SEEDS if (name := key(_reference(shapes), "float32", seed)) in runs]
     found = {}
-    for peer, shape in shapes.items():
-        for precision in ("float32", "mixed_bfloat16"):
-            if key(shape, precision) in runs:
-                reasons = refusals(reference, runs[key(shape, precision)])
-                if reasons:
-                    found[f"{peer} {precision}"] = reasons
+    for (peer, precision), shape in rows.items():
+        names = [key(_reference([shape]), "float32", seed) for seed in SEEDS]
+        if any(name not in runs for name in (*names, key(shape, precision))):
+            reasons = ["its quality was not measured"]
+        else:
+            reasons = refusals([runs[name] for name in names], runs[key(shape, precision)])
+        if reasons:
+            found[f"{peer} {precision}"] = reasons
     return found
 
 
-def _reference(shapes: Mapping[str, Shape]) -> Shape:
-    threads = max(shape.workers * shape.threads for shape in shapes.values())
-    return Shape(workers=1, threads=threads)
+def _reference(shapes: Iterable[Shape]) -> Shape:
+    """One worker with all the threads: what the others are compared with."""
+    return Shape(workers=1, threads=max(shape.workers * shape.threads for shape in shapes))
