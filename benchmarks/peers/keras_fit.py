@@ -46,19 +46,19 @@ class Clock(keras.callbacks.Callback):
         super().__init__()
         self.outcome, self._began, self._trained = outcome, 0.0, None
 
-    def on_epoch_begin(self, _epoch: int, _logs: Any = None) -> None:
+    def on_epoch_begin(self, *_: Any, **__: Any) -> None:
         """Starts the epoch's clock."""
         self._began, self._trained = time.perf_counter(), None
 
-    def on_train_batch_end(self, _batch: int, _logs: Any = None) -> None:
+    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
         """Notes when the first update was done."""
         self.outcome.step_done()
 
-    def on_test_begin(self, _logs: Any = None) -> None:
+    def on_test_begin(self, *_: Any, **__: Any) -> None:
         """Validation follows: training of this epoch is over."""
         self._trained = time.perf_counter()
 
-    def on_epoch_end(self, _epoch: int, logs: Any = None) -> None:
+    def on_epoch_end(self, _: int, logs: Any = None) -> None:
         """Keeps the epoch's times and losses."""
         ended = time.perf_counter()
         self.outcome.train_seconds.append((self._trained or ended) - self._began)
