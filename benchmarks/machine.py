@@ -42,6 +42,16 @@ def flops_per_image(model: Model | None = None) -> dict[str, int]:
     return {"forward": sum(layers), "training": 3 * sum(layers) - layers[0]}
 
 
+def weights(model: Model | None = None) -> int:
+    """How many weights the network has: as many floats as its gradients."""
+    shape = model or Model()
+    side, channels, count = SIDE, 3, 0
+    for filters in shape.filters:
+        count += (shape.kernel_size**2 * channels + 1) * filters
+        side, channels = (side - shape.kernel_size + 1) // shape.pool_size, filters
+    return count + (side * side * channels + 1) * shape.dense + shape.dense + 1
+
+
 def processor() -> str:
     """The processor's name, as the system gives it."""
     try:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.machine import flops_per_image
+from benchmarks.machine import flops_per_image, weights
 from benchmarks.summary import REFERENCE, figures, refusals, spread, summarise
 from job.settings import Model
 
@@ -122,3 +122,7 @@ def test_flops_are_those_of_the_products_that_the_network_is_made_of():
         "forward": forward,
         "training": 3 * forward - 2 * 223 * 223 * 5 * 12,
     }
+
+
+def test_weights_are_kernels_and_biases():
+    assert weights(Model(filters=(5,), dense=7)) == 5 * (12 + 1) + 7 * (74 * 74 * 5 + 1) + (7 + 1)
