@@ -71,6 +71,28 @@ def summarise(
     return rows
 
 
+def comparisons(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """What a reader wants to know first: ratios of medians between rows, in words; only those whose rows are there."""
+    by_name = {(row["peer"], row["precision"]): row for row in rows}
+    found: dict[str, float] = {}
+
+    def add(words: str, figure: str, one: tuple[str, str], other: tuple[str, str]) -> None:
+        if one in by_name and other in by_name:
+            ratio = _ratio(by_name[one], by_name[other], figure)
+            if ratio is not None:
+                found[words] = ratio
+
+    plain = "float32"
+    for precision, name in ((plain, plain), ("mixed_bfloat16", "bfloat16")):
+        ours, rate, wall = ("ours-1x2", precision), "images_per_second", "wall_seconds"
+        add(f"images/s, {name}, against ImageDataGenerator in float32", rate, ours, (REFERENCE, plain))
+        add(f"images/s, {name}, against PyTorch in {name}", rate, ours, ("pytorch", precision))
+        add(f"images/s, {name}, 2 workers x 1 thread against 1 x 2", rate, ("ours-2x1", precision), ours)
+        add(f"seconds per epoch, {name}, with Ray against without", "seconds_per_epoch", ours, ("ours-solo", precision))
+        add(f"command to version, {name}, against ImageDataGenerator in float32", wall, ours, (REFERENCE, plain))
+    return found
+
+
 def _ratio(row: Mapping[str, Any], base: Mapping[str, Any] | None, name: str) -> float | None:
     if base is None or base[name] is None or row[name] is None:
         return None

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.machine import flops_per_image, weights
-from benchmarks.summary import REFERENCE, figures, refusals, spread, summarise
+from benchmarks.summary import REFERENCE, comparisons, figures, refusals, spread, summarise
 from job.settings import Model
 
 PEAKS = {"product float32": 100.0, "product mixed_bfloat16": 400.0}
@@ -82,6 +82,18 @@ def test_the_share_of_the_bound_is_of_the_peak_in_the_same_precision():
 def test_a_refused_row_is_not_there_and_others_are():
     runs = [run("ours", 1.0), run("ours", 1.0, precision="mixed_bfloat16")]
     assert list(rows(runs, {"ours mixed_bfloat16": ["loss"]})) == [("ours", "float32")]
+
+
+def test_comparisons_are_of_medians_and_only_of_rows_that_are_there():
+    runs = [run(REFERENCE, 2.0), run("ours-1x2", 1.0), run("ours-solo", 0.9), run("ours-2x1", 1.25)]
+    found = comparisons(summarise(runs, PEAKS, 1e9, {}))
+    assert found == {
+        "images/s, float32, against ImageDataGenerator in float32": pytest.approx(2.0),
+        "images/s, float32, 2 workers x 1 thread against 1 x 2": pytest.approx(0.8),
+        "seconds per epoch, float32, with Ray against without": pytest.approx(1.5 / 1.4),
+        "command to version, float32, against ImageDataGenerator in float32": pytest.approx(0.5),
+    }
+    assert comparisons(summarise(runs, PEAKS, 1e9, {"ours-1x2 float32": ["loss"]})) == {}
 
 
 AUC = {"value": 0.7, "low": 0.6, "high": 0.8}
