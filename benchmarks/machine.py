@@ -17,8 +17,8 @@ from pathlib import Path
 from job.limits import SIDE
 from job.settings import Model
 
-_SIZE = 2048
-"""Side of the matrices: 3 x 16 MB in float32, far more than a step's overhead, a fraction of a second each."""
+_SIZE = 4096
+"""Side of the matrices: 3 x 64 MB in float32, far more than a step's overhead, a fraction of a second each."""
 _CONV = (32, 56, 56, 128, 128, 3)
 """Batch, height, width, channels in and out, kernel: a shape that convolution libraries are built for."""
 _SECONDS = 3.0

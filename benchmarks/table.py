@@ -53,7 +53,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         "| | float32 | bfloat16 |",
         "|---|---|---|",
     ]
-    for kind, name in (("product", "2048 x 2048 matrix product"), ("convolution", "3x3 convolution, 128 channels")):
+    for kind, name in (("product", "4096 x 4096 matrix product"), ("convolution", "3x3 convolution, 128 channels")):
         rates = [peaks.get(f"{kind} {precision}") for precision in SHORT]
         lines.append(f"| {name}, best of TensorFlow and PyTorch, GFLOP/s | {' | '.join(map(_whole, rates))} |")
         bounds = [rate and rate * 1e9 / flops["training"] for rate in rates]
