@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 
 from job import catalog, settings
+from job.errors import UserError
 from job.scan import PARTS
 
 
@@ -33,4 +35,7 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     args = parser.parse_args()
-    print(json.dumps(prepare(args.set, args.folder)))
+    try:
+        print(json.dumps(prepare(args.set, args.folder)))
+    except UserError as error:
+        sys.exit(str(error))
