@@ -9,6 +9,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from scipy.stats import t
+
 REFERENCE = "imagedatagenerator"
 """What the ratios are taken against, in float32: the mission's own way."""
 
@@ -107,23 +110,29 @@ def refusals(reference: Sequence[Mapping[str, Any]], candidate: Mapping[str, Any
             the interval being the 95% bootstrap interval of the test AUC.
         candidate: the same of the variant, with the first seed of the reference.
 
-    The loss must stay, at every epoch, between the least and the greatest of the seeds, widened on both sides by half
-    of the widest range between them in that epoch, the one before and the one after: three seeds show a part only of
-    what seeds do, and a peak that comes an epoch later is no loss of quality. The AUC must lie in the interval of the
-    first seed.
+    The seeds say what is luck. With their mean as the centre, a curve must stay within the 95% prediction interval of
+    one more such curve: at every epoch (for all epochs together, so Bonferroni; the variance is pooled over epochs, as
+    three values say little of one epoch's), and as a whole, by its mean over the epochs, which a slower or lower curve
+    shifts. The AUC must lie in the interval of the first seed.
     """
-    if not reference:
-        return ["there is no float32 run to compare with"]
-    curves = [each["loss"] for each in reference]
-    if {len(curve) for curve in curves} != {len(candidate["loss"])}:
-        return [f"{len(candidate['loss'])} epochs of loss, the float32 runs have {sorted({len(c) for c in curves})}"]
+    if len(reference) < 2:
+        return ["there are no float32 runs to compare with"]
+    curves = np.array([each["loss"] for each in reference])
+    loss = np.array(candidate["loss"])
+    if loss.shape != curves.shape[1:]:
+        return [f"{len(loss)} epochs of loss, the float32 runs have {curves.shape[1]}"]
     reasons = []
-    ranges = [max(at) - min(at) for at in zip(*curves, strict=True)]
-    for epoch, (loss, *seeds) in enumerate(zip(candidate["loss"], *curves, strict=True)):
-        margin = max(ranges[max(0, epoch - 1) : epoch + 2]) / 2
-        low, high = min(seeds) - margin, max(seeds) + margin
-        if not low <= loss <= high:  # also when it is no number
-            reasons.append(f"epoch {epoch + 1}: loss {loss:.4f} is outside of {low:.4f} to {high:.4f}")
+    seeds, epochs = curves.shape
+    one_more = np.sqrt(1 + 1 / seeds)
+    pooled = np.sqrt(curves.var(axis=0, ddof=1).mean())
+    margin = t.ppf(1 - 0.025 / epochs, epochs * (seeds - 1)) * pooled * one_more
+    for epoch, (value, centre) in enumerate(zip(loss, curves.mean(axis=0), strict=True), 1):
+        if not abs(value - centre) <= margin:  # also when it is no number
+            reasons.append(f"epoch {epoch}: loss {value:.4f} is outside of {centre:.4f} +- {margin:.4f}")
+    means = curves.mean(axis=1)
+    margin = t.ppf(0.975, seeds - 1) * means.std(ddof=1) * one_more
+    if abs(loss.mean() - means.mean()) > margin:
+        reasons.append(f"mean loss {loss.mean():.4f} is outside of {means.mean():.4f} +- {margin:.4f}")
     interval, value = reference[0]["auc"], candidate["auc"]["value"]
     if not interval["low"] <= value <= interval["high"]:
         reasons.append(f"test AUC {value:.3f} is outside of {interval['low']:.3f} to {interval['high']:.3f}")

@@ -89,8 +89,8 @@ def _quality(report: Mapping[str, Any]) -> list[str]:
         return [*lines, "**Not checked** (`--quality skip`): these figures may not be quoted."]
     lines += [
         "On the published split, all scans: training loss of the last epoch, and test AUC with its 95% interval. A "
-        "variant of ours is reported above only if its loss keeps, epoch by epoch, to the spread of three float32 "
-        "seeds and its AUC to the interval of the first (`benchmarks/summary.py`: `refusals`).",
+        "variant of ours is reported above only if its loss keeps to the spread of three float32 seeds, at "
+        "every epoch and as a whole, and its AUC to the interval of the first (`benchmarks/summary.py`: `refusals`).",
         "",
         "| | last loss | test AUC |",
         "|---|---|---|",

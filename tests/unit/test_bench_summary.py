@@ -97,30 +97,37 @@ def test_comparisons_are_of_medians_and_only_of_rows_that_are_there():
 
 
 AUC = {"value": 0.7, "low": 0.6, "high": 0.8}
-SEEDS = [{"loss": [0.70, 0.60, 0.40], "auc": AUC}, {"loss": [0.68, 0.62, 0.44], "auc": AUC | {"value": 0.9}}]
+# Three seeds of five epochs; the greatest difference between two at one epoch is 0.04.
+CURVES = [[0.70, 0.60, 0.50, 0.42, 0.30], [0.71, 0.62, 0.48, 0.40, 0.32], [0.69, 0.61, 0.52, 0.41, 0.31]]
+SEEDS = [{"loss": loss, "auc": AUC} for loss in CURVES]
 
 
-@pytest.mark.parametrize("reference", SEEDS)
-def test_every_seed_of_the_reference_passes_by_its_loss(reference):
-    assert refusals(SEEDS, {"loss": reference["loss"], "auc": AUC}) == []
+def changed(epoch, loss):
+    return [*CURVES[0][: epoch - 1], loss, *CURVES[0][epoch:]]
+
+
+@pytest.mark.parametrize("loss", [*CURVES, changed(4, 0.44), changed(1, 0.69)])
+def test_a_curve_like_those_of_the_seeds_passes(loss):
+    assert refusals(SEEDS, {"loss": loss, "auc": AUC}) == []
 
 
 @pytest.mark.parametrize(
     ("loss", "auc", "reason"),
     [
-        ([0.70, 0.60, 0.60], 0.7, "epoch 3: loss 0.6000"),
-        ([0.70, 0.90, 0.40], 0.7, "epoch 2: loss"),
-        ([0.70, 0.60, 0.10], 0.7, "epoch 3: loss"),
-        ([0.70, 0.60, math.nan], 0.7, "epoch 3: loss nan"),
-        ([0.70, 0.60, 0.40], 0.59, "AUC 0.590"),
-        ([0.70, 0.60, 0.40], 0.81, "AUC 0.810"),
-        ([0.70, 0.60], 0.7, "2 epochs"),
+        (changed(5, 0.40), 0.7, "epoch 5: loss 0.4000"),
+        (changed(3, 0.60), 0.7, "epoch 3: loss"),
+        (changed(4, 0.30), 0.7, "epoch 4: loss"),
+        (changed(5, math.nan), 0.7, "epoch 5: loss nan"),
+        ([value + 0.02 for value in CURVES[0]], 0.7, "mean loss"),
+        (CURVES[0], 0.59, "AUC 0.590"),
+        (CURVES[0], 0.81, "AUC 0.810"),
+        (CURVES[0], math.nan, "AUC nan"),
+        (CURVES[0][:4], 0.7, "4 epochs"),
     ],
 )
 def test_a_speed_up_that_changes_loss_or_auc_is_refused_with_the_reason(loss, auc, reason):
     found = refusals(SEEDS, {"loss": loss, "auc": {"value": auc}})
-    assert len(found) == 1
-    assert reason in found[0]
+    assert any(reason in one for one in found)
 
 
 def test_without_float32_runs_nothing_may_be_reported():
