@@ -2,6 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 CONSTRAINTS := .ci/constraints.txt
+# For `make bench`: the scans, and what else benchmarks/compare.py takes, e.g. BENCH='--rounds 1'.
+SCANS ?= data
+BENCH ?=
 
 .PHONY: demo test lint unit contract integration bench constraints clean
 .DEFAULT_GOAL := help
@@ -26,8 +29,11 @@ constraints: .venv/.installed-test  ## Write the exact versions in use to .ci/co
 	( head -1 $(CONSTRAINTS); $(BIN)/pip freeze --exclude-editable --exclude covid-ct ) > build.tmp
 	mv build.tmp $(CONSTRAINTS)
 
+bench: .bench/.installed  ## Measure ours beside what people would use instead: make bench SCANS=DIR
+	.bench/bin/python -m benchmarks.compare $(SCANS) $(BENCH)
+
 clean:  ## Remove the environment and what the demo made
-	rm -rf .venv build samples runs/demo models/covid_ct
+	rm -rf .venv .bench build samples runs/demo models/covid_ct
 
 .venv/bin/python:
 	@echo "making the environment in .venv/ with $$($(PYTHON) --version)"
@@ -42,6 +48,14 @@ clean:  ## Remove the environment and what the demo made
 .venv/.installed-test: .venv/.installed
 	@echo "installing what the tests need"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[test]'
+	@touch $@
+
+.bench/bin/python:
+	@$(PYTHON) -m venv .bench
+
+.bench/.installed: .bench/bin/python pyproject.toml $(CONSTRAINTS) benchmarks/requirements.txt
+	@echo "installing covid-ct and its peers (PyTorch) in .bench/"
+	@.bench/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --requirement benchmarks/requirements.txt --editable .
 	@touch $@
 
 include k8s/images.mk

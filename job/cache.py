@@ -7,20 +7,25 @@ rename and carries the sha256 of its pixels, which is checked when a run starts.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import tempfile
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from job.errors import UserError
+from job.files import ahead
 from job.limits import SIDE, preprocessing_name
 from job.scan import Scan
 from job.storage import Storage
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 PIXELS = SIDE * SIDE * 3
 """Bytes of one decoded scan."""
@@ -43,30 +48,35 @@ class Cache:
         self._storage, self._canonical = storage, canonical
         self._folder = (folder or default_folder()) / preprocessing_name(canonical=canonical)
 
-    def fill(self, scans: Sequence[Scan], threads: int) -> int:
-        """Makes sure that the pixels of all `scans` are there and intact; returns how many had to be decoded.
+    def fill(self, scans: Iterable[Scan], threads: int) -> int:
+        """Makes sure that the pixels of all `scans` are there and intact; returns how many had to be decoded. Goes
+        through `scans` once and keeps a few at a time.
 
         Raises:
             UserError: a source has changed since it was catalogued or cannot be decoded, or the disk is full.
         """
-        with ThreadPoolExecutor(threads, thread_name_prefix="cache") as pool:
-            return sum(pool.map(self._ensure, {scan.sha256: scan for scan in scans}.values()))
+        return sum(decoded for _, decoded in ahead(self._ensure, scans, threads))
 
     def read(self, scans: Sequence[Scan]) -> npt.NDArray[np.uint8]:
         """The pixels uint8 [n, 224, 224, 3] of `scans`, in their order, which `fill` has made sure of."""
-        pixels = np.empty((len(scans), SIDE, SIDE, 3), np.uint8)
-        for row, scan in zip(pixels, scans, strict=True):
-            with self._path(scan).open("rb", buffering=0) as file:
+        return self.read_contents([scan.sha256 for scan in scans])
+
+    def read_contents(self, digests: Sequence[str]) -> npt.NDArray[np.uint8]:
+        """The same, by the sha256 of the encoded images."""
+        pixels = np.empty((len(digests), SIDE, SIDE, 3), np.uint8)
+        for row, digest in zip(pixels, digests, strict=True):
+            path = self._path(digest)
+            with path.open("rb", buffering=0) as file:
                 if file.readinto(row.data) != PIXELS:
-                    raise UserError(f"{self._path(scan)}: cut off since the run started; start the run again")
+                    raise UserError(f"{path}: cut off since the run started; start the run again")
         return pixels
 
-    def _path(self, scan: Scan) -> Path:
-        return self._folder / scan.sha256[:2] / f"{scan.sha256}.rgb"
+    def _path(self, digest: str) -> Path:
+        return self._folder / digest[:2] / f"{digest}.rgb"
 
     def _ensure(self, scan: Scan) -> bool:
         """Decodes one scan unless it is there; whether it had to be."""
-        path = self._path(scan)
+        path = self._path(scan.sha256)
         try:
             held = path.read_bytes()
         except FileNotFoundError:
@@ -94,8 +104,6 @@ class Cache:
 def _decode(scan: Scan, storage: Storage, *, canonical: bool) -> npt.NDArray[np.uint8]:
     import tensorflow as tf
 
-    from job.preprocess import decode
-
     name = f"{storage.url}/{scan.path}"
     try:
         data = storage.read(scan.path)
@@ -104,7 +112,22 @@ def _decode(scan: Scan, storage: Storage, *, canonical: bool) -> npt.NDArray[np.
     if hashlib.sha256(data).hexdigest() != scan.sha256:
         raise UserError(f"{name}: changed since the run started; put it back, or start a new run")
     try:
-        pixels: npt.NDArray[np.uint8] = decode(tf.constant(data), canonical=canonical).numpy()
+        pixels: npt.NDArray[np.uint8] = _graph(canonical)(tf.constant(data)).numpy()
     except tf.errors.InvalidArgumentError as error:
-        raise UserError(f"{name}: cannot be decoded: {error.message.splitlines()[0]}") from error
+        # The last line that does not name a node says what is wrong; before it stands where.
+        reasons = [line for line in error.message.splitlines() if line.strip() and "{{node" not in line]
+        raise UserError(f"{name}: cannot be decoded: {reasons[-1]}") from error
     return pixels
+
+
+@functools.cache
+def _graph(canonical: bool) -> Callable[[tf.Tensor], tf.Tensor]:
+    """`job.preprocess.decode` as one graph: operation by operation from Python it takes 4 ms longer per scan."""
+    import tensorflow as tf
+
+    from job.preprocess import decode
+
+    graph: Callable[[tf.Tensor], tf.Tensor] = tf.function(
+        lambda data: decode(data, canonical=canonical), input_signature=[tf.TensorSpec((), tf.string)]
+    )
+    return graph

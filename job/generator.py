@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +21,8 @@ from job.scan import Scan
 _AHEAD = 2
 """Batches made ready while one is in use."""
 
+_DIGEST = 32
+"""Bytes of a sha256."""
 
 _APART = (0, 1 << 30)
 """Added to a scan's seeds for augmentation, so that it and dropout do not draw the same numbers."""
@@ -40,28 +42,50 @@ class Batch(NamedTuple):
 
 
 class Batches:
-    """One worker's batches of `scans` (which are those of all workers)."""
+    """One worker's batches of `scans` (which are those of all workers, in the order of the manifest).
+
+    Goes through `scans` once and keeps 44 bytes of each of its own: what a worker holds must not grow with the data
+    set as `Scan` objects would.
+    """
 
     def __init__(
         self,
-        scans: Sequence[Scan],
+        scans: Iterable[Scan],
         cache: Cache,
         order: Order,
         worker: int = 0,
         workers: int = 1,
         augmentation: Augmentation | None = None,
     ) -> None:
-        if order.n != len(scans):
-            raise ValueError(f"an order of {order.n} for {len(scans)} scans")
         self.order = order
-        self._scans, self._cache = scans, cache
+        self._cache = cache
         self._worker, self._workers = worker, workers
         self._augmentation = augmentation
+        self._owned = np.sort(order.owned(worker, workers))
+        self._digests = np.zeros((len(self._owned), _DIGEST), np.uint8)
+        self._labels = np.zeros(len(self._owned), np.float32)
+        known = 0
+        for place, scan in self._mine(scans):
+            self._digests[place] = np.frombuffer(bytes.fromhex(scan.sha256), np.uint8)
+            self._labels[place] = scan.label
+            known = place + 1
+        if known < len(self._owned):
+            raise ValueError(f"an order of {order.n} scans for fewer")
 
-    def fill_cache(self, threads: int) -> int:
-        """Decodes what this worker will need and is not in the cache; returns how many that were."""
-        owned = self.order.owned(self._worker, self._workers)
-        return self._cache.fill([self._scans[index] for index in owned], threads)
+    def fill_cache(self, scans: Iterable[Scan], threads: int) -> int:
+        """Decodes which of `scans` (the same again) this worker will need and are not in the cache; returns how many
+        that were."""
+        return self._cache.fill((scan for _, scan in self._mine(scans)), threads)
+
+    def _mine(self, scans: Iterable[Scan]) -> Iterator[tuple[int, Scan]]:
+        """This worker's scans, each with its place among them."""
+        place = 0
+        for index, scan in enumerate(scans):
+            if index >= self.order.n:
+                raise ValueError(f"an order of {self.order.n} scans for more")
+            if place < len(self._owned) and self._owned[place] == index:
+                yield place, scan
+                place += 1
 
     def count(self, step: int) -> int:
         """Scans in the global batch of a step, padding not counted."""
@@ -85,9 +109,9 @@ class Batches:
         real = indices != PADDING
         pixels = np.zeros((len(indices), SIDE, SIDE, 3), np.uint8)
         labels = np.zeros((len(indices), 1), np.float32)
-        scans = [self._scans[index] for index in indices[real]]
-        pixels[real] = self._cache.read(scans)
-        labels[real, 0] = [scan.label for scan in scans]
+        places = np.searchsorted(self._owned, indices[real])
+        pixels[real] = self._cache.read_contents([self._digests[place].tobytes().hex() for place in places])
+        labels[real, 0] = self._labels[places]
         seeds = tf.constant(_seeds(self.order.seed, epoch, indices))
         images = rescale(tf.constant(pixels))
         if self._augmentation is not None:

@@ -50,7 +50,7 @@ def summary(run: Storage) -> dict[str, Any] | None:
 def manifest(run: Storage) -> list[Scan] | None:
     """The scans of a run, None before they were catalogued."""
     found = _read(run, MANIFEST)
-    return None if found is None else from_lines(found)
+    return None if found is None else list(from_lines(found))
 
 
 def metrics(run: Storage) -> list[dict[str, float]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -20,7 +21,7 @@ from job.errors import UserError
 from job.generator import Batch, Batches
 from job.order import Order
 from job.run import MANIFEST, METRICS, PROGRESS
-from job.scan import from_lines
+from job.scan import Scan, from_lines
 from job.settings import Settings
 from job.storage import Storage, open_storage
 from job.trainer import Trainer, make_strategy
@@ -60,23 +61,34 @@ class Solo:
 
 def work(settings: Settings, run_url: str, team: Team, notice: Callable[[str], None]) -> None:
     """Trains from the newest checkpoint of the run (or from the beginning) to the end of the last epoch."""
-    cluster, training = settings.cluster, settings.training
+    cluster = settings.cluster
     trainer = Trainer(settings, make_strategy(gpu=cluster.gpu, timeout=cluster.collective_timeout))
     run = open_storage(run_url)
-    cache = Cache(open_storage(settings.data.root), canonical=settings.data.canonical)
-    scans = from_lines(run.read(MANIFEST))
-    batches = {}
-    for part in ("train", "val"):
-        chosen = [scan for scan in scans if scan.split == part]
-        order = Order(len(chosen), training.batch_size, training.seed)
-        augmentation = augment.parse(settings.data.augment) if part == "train" else None
-        batches[part] = Batches(chosen, cache, order, team.rank, team.size, augmentation)
-        batches[part].fill_cache(cluster.cpus_per_worker)
+    batches = make_batches(settings, run, team.rank, team.size)
     name = team.agree(checkpoint.newest(run, notice) if team.rank == 0 else None)
     state = checkpoint.load(run, name) if name else checkpoint.BEGINNING
     if name:
         trainer.restore(state)
     _Loop(settings, trainer, batches["train"], batches["val"], run, team, notice).run(state)
+
+
+def make_batches(settings: Settings, run: Storage, rank: int, size: int) -> dict[str, Batches]:
+    """This worker's batches of train and val, their pixels in the cache."""
+    lines = run.read(MANIFEST)
+
+    def scans_of(part: str) -> Iterator[Scan]:
+        # Read anew each time: the lines are a few hundred bytes a scan, given back before training begins.
+        return (scan for scan in from_lines(lines) if scan.split == part)
+
+    cache = Cache(open_storage(settings.data.root), canonical=settings.data.canonical)
+    counts = Counter(scan.split for scan in from_lines(lines))
+    batches = {}
+    for part in ("train", "val"):
+        order = Order(counts[part], settings.training.batch_size, settings.training.seed)
+        augmentation = augment.parse(settings.data.augment) if part == "train" else None
+        batches[part] = Batches(scans_of(part), cache, order, rank, size, augmentation)
+        batches[part].fill_cache(scans_of(part), settings.cluster.cpus_per_worker)
+    return batches
 
 
 class _Loop:

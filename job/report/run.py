@@ -56,7 +56,7 @@ def load_run(storage: Storage, name: str) -> Run:
 
     readers: dict[str, Callable[[bytes], Any]] = {
         "config.yaml": yaml.safe_load,
-        "manifest.jsonl": scans.from_lines,
+        "manifest.jsonl": lambda data: list(scans.from_lines(data)),
         "metrics.jsonl": lambda data: [json.loads(line) for line in data.splitlines()],
         "evaluation.json": json.loads,
         "summary.json": json.loads,

@@ -52,7 +52,7 @@ def test_the_positive_class_is_named_and_not_alphabetical(root, data):
 
 def test_the_manifest_reads_back(data):
     scans = list(catalog.build(data, 0).scans)
-    assert from_lines(to_lines(scans)) == scans
+    assert list(from_lines(to_lines(scans))) == scans
 
 
 def test_the_choice_per_class_is_seeded_and_grows(data):

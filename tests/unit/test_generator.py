@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ def of_all_workers(scans, cache, workers, epoch=0, batch_size=16):
     """(path by content, label) of every example, and the batches."""
     for worker in range(workers):
         batches = Batches(scans, cache, Order(len(scans), batch_size, 3), worker, workers)
-        batches.fill_cache(2)
+        batches.fill_cache(scans, 2)
         yield from batches.epochs(epoch, epoch + 1)
 
 
@@ -124,3 +125,25 @@ def test_a_cache_file_is_the_pixels_and_their_hash(root, scans, cache, tmp_path)
     (file,) = (tmp_path / "cache").rglob("*.rgb")
     content = file.read_bytes()
     assert hashlib.sha256(content[:PIXELS]).digest() == content[PIXELS:]
+
+
+def test_a_source_that_cannot_be_decoded_is_named_in_one_line(scans, tmp_path):
+    storage, content = LocalStorage(tmp_path / "source"), b"no image at all"
+    storage.write("CT_COVID/a.png", content)
+    scan = replace(scans[0], path="CT_COVID/a.png", sha256=hashlib.sha256(content).hexdigest())
+    with pytest.raises(UserError, match=r"^\S+a\.png: cannot be decoded: .*not a PNG or JPEG image") as found:
+        Cache(storage, tmp_path / "cache").fill([scan], 1)
+    assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize("wrong", [-1, 1])
+def test_an_order_of_another_number_of_scans_is_refused(scans, cache, wrong):
+    with pytest.raises(ValueError, match="an order of"):
+        Batches(scans, cache, Order(len(scans) + wrong, 16, 0))
+
+
+def test_a_worker_decodes_its_share_only(scans, cache):
+    order = Order(len(scans), 16, 0)
+    decoded = [Batches(scans, cache, order, worker, 2).fill_cache(iter(scans), 2) for worker in range(2)]
+    assert sum(decoded) == len(scans)
+    assert max(decoded) - min(decoded) <= order.steps
