@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 import tensorflow as tf
 
@@ -12,49 +10,75 @@ from job.limits import SIDE
 
 
 class Classifier:
-    """The network in two halves, so that dropout between them can be seeded by scan instead of by worker.
+    """The network in two halves: the trunk of convolutions, with most of the arithmetic, and the dense head, with most
+    of the weights.
 
     Called with images float32 [n, 224, 224, 3] in [0, 1] it gives probabilities float32 [n, 1].
     """
 
     def __init__(self, model: settings.Model, *, precision: str = "float32", seed: int = 0) -> None:
-        def layer(kind: type[keras.Layer], *arguments: Any, **named: Any) -> keras.Layer:
-            if "kernel_initializer" not in named and kind in (keras.layers.Conv2D, keras.layers.Dense):
-                named["kernel_initializer"] = keras.initializers.GlorotUniform(seed=seed * 1000 + len(trunk.layers))
-            return kind(*arguments, dtype=precision, **named)
-
         layers = keras.layers
+
+        def initializer(number: int) -> keras.Initializer:
+            return keras.initializers.GlorotUniform(seed=seed * 1000 + number)
+
         trunk = keras.Sequential([keras.Input((SIDE, SIDE, 3))], name="trunk")
         for filters in model.filters:
             # Relu and max-pool commute, values and gradients alike; pooling first leaves relu a ninth of the work.
-            trunk.add(layer(layers.Conv2D, filters, model.kernel_size))
-            trunk.add(layer(layers.MaxPooling2D, model.pool_size))
-            trunk.add(layer(layers.ReLU))
-        trunk.add(layer(layers.Flatten))
-        trunk.add(layer(layers.Dense, model.dense, activation="relu"))
-        # The probability itself is always float32.
-        initializer = keras.initializers.GlorotUniform(seed=seed * 1000 + len(trunk.layers))
-        head = keras.Sequential(
-            [
-                keras.Input((model.dense,)),
-                layers.Dense(1, activation="sigmoid", kernel_initializer=initializer, dtype="float32"),
-            ],
-            name="head",
-        )
-        self.dropout = model.dropout
-        self._trunk, self._head = trunk, head
+            kernel = initializer(len(trunk.layers))
+            trunk.add(layers.Conv2D(filters, model.kernel_size, kernel_initializer=kernel, dtype=precision))
+            trunk.add(layers.MaxPooling2D(model.pool_size, dtype=precision))
+            trunk.add(layers.ReLU(dtype=precision))
+        trunk.add(layers.Flatten(dtype=precision))
+        first, last = initializer(len(trunk.layers)), initializer(len(trunk.layers) + 1)
+        self._trunk = trunk
+        self._hidden = layers.Dense(model.dense, activation="relu", kernel_initializer=first, dtype=precision)
+        self._last = layers.Dense(1, activation="sigmoid", kernel_initializer=last, dtype="float32")
+        self._hidden.build((None, trunk.output_shape[-1]))
+        self._last.build((None, model.dense))
+        self._dropout = model.dropout
 
-    def __call__(self, images: tf.Tensor, dropout_seeds: tf.Tensor | None = None) -> tf.Tensor:
-        """Probabilities; with `dropout_seeds` int32 [n, 2], one seed per scan, dropout is on."""
-        features = self._trunk(images, training=dropout_seeds is not None)
-        if dropout_seeds is not None and self.dropout > 0:
-            features = _dropout(features, self.dropout, dropout_seeds)
-        return self._head(features)
+    def __call__(self, images: tf.Tensor) -> tf.Tensor:
+        """Probabilities, without dropout."""
+        return tf.sigmoid(self.head(self.trunk(images)))
+
+    def trunk(self, images: tf.Tensor) -> tf.Tensor:
+        """What the convolutions see: [n, d] in the precision of the layers."""
+        return self._trunk(images)
+
+    def head(
+        self,
+        features: tf.Tensor,
+        dropout_seeds: tf.Tensor | None = None,
+        weights: tuple[tf.Tensor, ...] | None = None,
+    ) -> tf.Tensor:
+        """Logits float32 [n, 1] from what the trunk gives; with `dropout_seeds` int32 [n, 2], one for each scan,
+        dropout is on. `weights`: those of `head_weights`, for whoever calls more than once between two updates."""
+        kernel, bias, last_kernel, last_bias = weights or self.head_weights()
+        hidden = tf.nn.relu(tf.matmul(features, kernel) + bias)
+        if dropout_seeds is not None and self._dropout > 0:
+            hidden = _drop(hidden, self._dropout, dropout_seeds)
+        return tf.matmul(tf.cast(hidden, tf.float32), last_kernel) + last_bias
+
+    def head_weights(self) -> tuple[tf.Tensor, ...]:
+        """The head's weights as they are now, in the precision they are used in."""
+        hidden = [tf.cast(variable.value, self._hidden.compute_dtype) for variable in self._hidden.trainable_variables]
+        return (*hidden, *(tf.convert_to_tensor(variable.value) for variable in self._last.trainable_variables))
+
+    @property
+    def trunk_variables(self) -> list[keras.Variable]:
+        """The weights of the convolutions."""
+        return list(self._trunk.trainable_variables)
+
+    @property
+    def head_variables(self) -> list[keras.Variable]:
+        """The weights of the dense layers."""
+        return [*self._hidden.trainable_variables, *self._last.trainable_variables]
 
     @property
     def trainable_variables(self) -> list[keras.Variable]:
         """All weights, in a fixed order."""
-        return [*self._trunk.trainable_variables, *self._head.trainable_variables]
+        return [*self.trunk_variables, *self.head_variables]
 
     @property
     def variables(self) -> list[keras.Variable]:
@@ -64,10 +88,10 @@ class Classifier:
     @property
     def layers(self) -> list[keras.Layer]:
         """All layers, in order."""
-        return [*self._trunk.layers, *self._head.layers]
+        return [*self._trunk.layers, self._hidden, self._last]
 
 
-def _dropout(features: tf.Tensor, rate: float, seeds: tf.Tensor) -> tf.Tensor:
+def _drop(features: tf.Tensor, rate: float, seeds: tf.Tensor) -> tf.Tensor:
     """Inverted dropout of [n, d] features; which of them is a function of the scan's seed alone."""
     noise = tf.map_fn(
         lambda seed: tf.random.stateless_uniform(tf.shape(features)[1:], seed), seeds, fn_output_signature=tf.float32

@@ -12,13 +12,21 @@ import tensorflow as tf
 from job import checkpoint
 from job.generator import Batch
 from job.model import Classifier
+from job.optimizer import RMSprop
 from job.settings import Settings
+
+_MICRO_BATCH = {"float32": 2, "mixed_bfloat16": 4}
+"""Scans that one thread takes through the network, forward and back, at a time: few enough for what is between the
+layers to stay in the processor's cache (docs/performance.md)."""
 
 
 def limit_threads(threads: int) -> None:
-    """Keeps TensorFlow to a worker's share of the processors. Before any TensorFlow operation of the process."""
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(max(2, threads))
+    """Keeps TensorFlow to a worker's share of the processors. Before any TensorFlow operation of the process.
+
+    Each thread works on a micro-batch of its own instead of sharing every operation with the others.
+    """
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
 
 
 def make_strategy(*, gpu: bool, timeout: float) -> tf.distribute.Strategy:
@@ -39,10 +47,14 @@ class Trainer:
 
     def __init__(self, settings: Settings, strategy: tf.distribute.Strategy) -> None:
         self.strategy = strategy
+        # A GPU shares every operation between its threads by itself.
+        self._micro_batch = (
+            settings.training.batch_size if settings.cluster.gpu else _MICRO_BATCH[settings.training.precision]
+        )
         with strategy.scope():
             training = settings.training
             self.model = Classifier(settings.model, precision=training.precision, seed=training.seed)
-            self.optimizer = keras.optimizers.RMSprop(training.learning_rate)
+            self.optimizer = RMSprop(training.learning_rate)
             self.optimizer.build(self.model.trainable_variables)
         self.train_step = tf.function(self._train_step)
         self.score_step = tf.function(self._score_step)
@@ -53,25 +65,43 @@ class Trainer:
         return self.strategy.run(self._update, (totals, batch, count))
 
     def _update(self, totals: tf.Tensor, batch: Batch, count: tf.Tensor) -> tf.Tensor:
+        _, labels, weights, seeds = batch
+        held = self.model.head_weights()
+        learned = [self._learn(part, count, held) for part in _micro_batches(batch, self._micro_batch)]
+        # Not add_n: its order of adding depends on which of its inputs is ready first (see `_losses`).
+        parts = zip(*(gradients for _, gradients in learned), strict=True)
+        trunk = [tf.reduce_sum(tf.stack(part), axis=0) for part in parts]
+        # The head's gradients come from the whole batch: sums of matrices as large as its weights would cost more
+        # than a second pass through it.
+        features = tf.concat([features for features, _ in learned], axis=0)
+        with tf.GradientTape() as tape:
+            logits = self.model.head(features, seeds)
+            losses = _losses(labels, logits, weights)
+            loss = tf.reduce_sum(losses) / count
+        head = tape.gradient(loss, _values(self.model.head_variables))
+        self.optimizer.apply_gradients(zip([*trunk, *head], self.model.trainable_variables, strict=True))
+        return totals + _totals(losses, labels, logits, weights)
+
+    def _learn(
+        self, batch: Batch, count: tf.Tensor, head_weights: tuple[tf.Tensor, ...]
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """A micro-batch of a global batch of `count` scans: its features, and what it adds to the trunk's gradients."""
         images, labels, weights, seeds = batch
         with tf.GradientTape() as tape:
-            probabilities = self.model(images, seeds)
-            losses = keras.losses.binary_crossentropy(labels, probabilities) * weights
+            features = self.model.trunk(images)
+            losses = _losses(labels, self.model.head(features, seeds, head_weights), weights)
             loss = tf.reduce_sum(losses) / count
-        variables = [variable.value for variable in self.model.trainable_variables]
-        gradients = tape.gradient(loss, variables)
-        self.optimizer.apply_gradients(zip(gradients, self.model.trainable_variables, strict=True))
-        return totals + _totals(losses, labels, probabilities, weights)
+        return features, tape.gradient(loss, _values(self.model.trunk_variables))
 
     def _score_step(self, totals: tf.Tensor, batch: Batch) -> tf.Tensor:
         """This worker's `totals` with a batch added, and nothing learned."""
         return self.strategy.run(self._score, (totals, batch))
 
     def _score(self, totals: tf.Tensor, batch: Batch) -> tf.Tensor:
-        images, labels, weights, _ = batch
-        probabilities = self.model(images)
-        losses = keras.losses.binary_crossentropy(labels, probabilities) * weights
-        return totals + _totals(losses, labels, probabilities, weights)
+        _, labels, weights, _ = batch
+        features = [self.model.trunk(part.images) for part in _micro_batches(batch, self._micro_batch)]
+        logits = self.model.head(tf.concat(features, axis=0))
+        return totals + _totals(_losses(labels, logits, weights), labels, logits, weights)
 
     def _sum(self, values: tf.Tensor) -> tf.Tensor:
         """The sum over all workers."""
@@ -102,12 +132,32 @@ class Trainer:
         return digest
 
 
-def _totals(losses: tf.Tensor, labels: tf.Tensor, probabilities: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+def _micro_batches(batch: Batch, size: int) -> list[Batch]:
+    """The batch in pieces of `size` scans; the last one may be smaller."""
+    local = batch.images.shape[0]
+    sizes = [min(size, local - start) for start in range(0, local, size)]
+    return [Batch(*parts) for parts in zip(*(tf.split(values, sizes) for values in batch), strict=True)]
+
+
+def _values(variables: list[keras.Variable]) -> list[tf.Variable]:
+    return [variable.value for variable in variables]
+
+
+def _losses(labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """Binary cross-entropy of each scan, float32 [n]; 0 for padding.
+
+    In this form every logit is used once: where gradients of several uses are added, TensorFlow's order of adding
+    depends on which is ready first, and bits with it.
+    """
+    return tf.nn.softplus((1 - 2 * labels) * logits)[:, 0] * weights
+
+
+def _totals(losses: tf.Tensor, labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     """[sum of losses, number of right answers, number of scans], float64."""
-    right = tf.cast(tf.equal(labels[:, 0] > 0.5, probabilities[:, 0] > 0.5), tf.float64) * tf.cast(weights, tf.float64)
+    right = tf.cast(tf.equal(labels[:, 0] > 0.5, tf.sigmoid(logits)[:, 0] > 0.5), tf.float64)
     sums = (
         tf.reduce_sum(tf.cast(losses, tf.float64)),
-        tf.reduce_sum(right),
+        tf.reduce_sum(right * tf.cast(weights, tf.float64)),
         tf.reduce_sum(tf.cast(weights, tf.float64)),
     )
     return tf.stack(sums)

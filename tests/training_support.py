@@ -29,8 +29,7 @@ def trained_alone(config, run):
 
 
 def trained_in_a_process(config, like, run):
-    """The final state of a run on the scans of the run `like`, in a process with as many threads as a worker has:
-    the number of threads decides how sums are rounded."""
+    """The final state of a run on the scans of the run `like`, in a process with as many threads as a worker has."""
     run.write("manifest.jsonl", like.read("manifest.jsonl"))
     code = (
         "import json, sys; from job.settings import from_dict; from job.trainer import limit_threads\n"

@@ -1,5 +1,6 @@
 """Training in one process: against plain Keras, repeated, stopped and resumed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -19,7 +20,7 @@ from job.trainer import Trainer
 from job.worker import Solo, work
 from serving.export import export_version
 from tests.pictures import good_images
-from tests.training_support import configured, outcome, plain_keras, trained_alone
+from tests.training_support import configured, outcome, plain_keras, trained_alone, trained_in_a_process
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
 
@@ -31,10 +32,10 @@ def test_one_worker_under_the_strategy_is_plain_keras_fit(root, run, monkeypatch
     rate = {"sgd": 0.05, "rmsprop": 0.001}[optimizer]
 
     def make(_rate):
-        return keras.optimizers.SGD(rate) if optimizer == "sgd" else made_by_keras(rate)
+        return keras.optimizers.SGD(rate) if optimizer == "sgd" else keras.optimizers.RMSprop(rate)
 
-    made_by_keras = keras.optimizers.RMSprop
-    monkeypatch.setattr(keras.optimizers, "RMSprop", make)
+    if optimizer == "sgd":
+        monkeypatch.setattr("job.trainer.RMSprop", make)
     ours, state = trained_alone(config, run)
     monkeypatch.undo()
 
@@ -80,6 +81,20 @@ def test_a_run_is_the_same_to_the_bit_when_repeated(root, tmp_path):
     states = [trained_alone(config, LocalStorage(tmp_path / name))[1] for name in ("a", "b")]
     for first, second in zip(states[0].weights, states[1].weights, strict=True):
         np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_the_number_of_threads_changes_no_bit(root, tmp_path, precision):
+    def weights(threads):
+        config = configured(root, "training.epochs=20", f"training.precision={precision}", "model.dropout=0.3")
+        config = replace(config, cluster=replace(config.cluster, cpus_per_worker=threads))
+        return trained_in_a_process(config, like, LocalStorage(tmp_path / str(threads))).weights
+
+    config = configured(root)
+    like = LocalStorage(tmp_path / "like")
+    like.write("manifest.jsonl", to_lines(catalog.build(config.data, config.training.seed).scans))
+    for one, two in zip(weights(1), weights(2), strict=True):
+        np.testing.assert_array_equal(one, two)
 
 
 def test_other_seeds_give_other_weights(root, tmp_path):

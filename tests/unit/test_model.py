@@ -30,8 +30,13 @@ def test_dropout_is_a_function_of_the_scans_seed_alone():
     model = Classifier(settings.Model(filters=(2,), pool_size=50, dense=64, dropout=0.5), seed=1)
     images = np.random.default_rng(0).random((6, 224, 224, 3), np.float32)
     seeds = np.stack([np.zeros(6), np.arange(6)], axis=1).astype(np.int32)
-    whole = model(images, seeds).numpy()
-    parts = np.concatenate([model(images[i::2], seeds[i::2]).numpy() for i in (0, 1)])
+
+    def logits(images, seeds):
+        return model.head(model.trunk(images), seeds).numpy()
+
+    whole = logits(images, seeds)
+    parts = np.concatenate([logits(images[i::2], seeds[i::2]) for i in (0, 1)])
     np.testing.assert_allclose(whole, parts[[0, 3, 1, 4, 2, 5]], rtol=0, atol=1e-6)
-    assert not np.allclose(whole, model(images, seeds + 100))
-    assert not np.allclose(whole, model(images))
+    assert not np.allclose(whole, logits(images, seeds + 100))
+    assert not np.allclose(whole, logits(images, None))
+    np.testing.assert_allclose(tf.sigmoid(logits(images, None)), model(images), rtol=0, atol=1e-7)
