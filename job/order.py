@@ -43,8 +43,11 @@ class Order:
 
     def share(self, epoch: int, worker: int, workers: int, first_step: int = 0) -> Iterator[Indices]:
         """One worker's scans at each step from `first_step` on: int64 [local batch], the same length for every
-        worker (`PADDING` where the workers do not divide the batch)."""
-        yield from self._epoch(epoch, self._slots(worker, workers))[first_step:]
+        worker (`PADDING` where the workers do not divide the batch), and shorter for all in a last batch that is."""
+        scans = self._epoch(epoch, self._slots(worker, workers))
+        for step in range(first_step, self.steps):
+            here = min(self.batch_size, self.n - step * self.batch_size)
+            yield scans[step, : -(-here // workers)]
 
     def owned(self, worker: int, workers: int) -> Indices:
         """All scans that a worker will ever need, int64 [m], in no telling order."""
