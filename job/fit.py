@@ -41,18 +41,20 @@ def fit(settings: Settings, run: Storage, board: Board) -> dict[str, Any]:
     if cluster.min_workers is not None:
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", _ROOM_SECONDS)
     from ray.train import FailureConfig, RunConfig
-    from ray.train.tensorflow import TensorflowTrainer
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
 
     from job.attempts import Attempts
+    from job.backend import StrategyConfig
 
     # Ray Train's workers work in folders of their own.
     url = absolute(run.url)
     there = replace(settings, data=replace(settings.data, root=absolute(settings.data.root)))
     filesystem, path = pyarrow_filesystem(url)
     storage_path, _, name = path.rpartition("/")
-    trainer = TensorflowTrainer(
+    trainer = DataParallelTrainer(
         _loop,
+        backend_config=StrategyConfig(),
         train_loop_config={"settings": there.to_dict(), "run": url, "board": board},
         scaling_config=_scaling(cluster),
         # Ray Train's own storage is the run's folder, so that its result points at the run's checkpoints.
@@ -86,8 +88,6 @@ def _scaling(cluster: Cluster) -> Any:
 
 def _loop(config: dict[str, Any]) -> None:
     """Runs in every worker; imports TensorFlow there and nowhere else."""
-    # Ray Train asks for Keras 2, which this job does not use.
-    os.environ.pop("TF_USE_LEGACY_KERAS", None)
     from job.ray_team import RayTeam
     from job.trainer import limit_threads
     from job.worker import work

@@ -4,7 +4,9 @@ folder, and a run that was stopped goes on with the first phase that is not done
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -106,6 +108,8 @@ def _train(settings: Settings, folder: Storage, name: str) -> int | None:
         connect(cluster),
         Progress(folder, settings.training.epochs, lambda: describe_wait(cluster), board.take),
     ):
+        # The evaluation will need TensorFlow: it is imported here while the workers start.
+        threading.Thread(target=importlib.import_module, args=["tensorflow"], daemon=True).start()
         reported = fit(settings, folder, board)
     if not checkpoint.finished(folder, settings.training.epochs):
         raise UserError(
