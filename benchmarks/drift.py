@@ -1,0 +1,116 @@
+"""How far the weights of 1, 2 and 4 workers are apart after each epoch, by the optimizer's rounding alone.
+
+    python -m benchmarks.drift ROOT [--workers 1,2,4] [--epochs 15] [--set KEY=VALUE ...]
+
+The workers are processes of one thread each, as Ray Train would start them, under the same strategy. Prints Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from job import catalog, checkpoint, settings
+from job.order import Order
+from job.scan import to_lines
+from job.storage import LocalStorage
+
+WORKER = """
+import json, os, sys
+from dataclasses import replace
+from job.settings import from_dict
+from job.trainer import limit_threads
+from job.worker import Solo, work
+limit_threads(1)
+rank, size = json.loads(sys.argv[2])
+work(from_dict(json.loads(sys.argv[1])), sys.argv[3], Solo(rank, size), print)
+"""
+
+
+def train(config: settings.Settings, workers: int, folder: Path, cache: Path) -> dict[int, list[np.ndarray]]:
+    """Trains and returns the weights after each epoch, by the number of the epoch."""
+    storage = LocalStorage(folder)
+    scans = catalog.build(config.data, config.training.seed).scans
+    storage.write("manifest.jsonl", to_lines(scans))
+    steps = Order(sum(s.split == "train" for s in scans), config.training.batch_size, 0).steps
+    held = config.to_dict()
+    held["cluster"] |= {"workers": workers, "checkpoint_every_steps": steps}
+    addresses = [f"127.0.0.1:{port}" for port in _free_ports(workers)]
+    processes = []
+    for rank in range(workers):
+        task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}}
+        environment = os.environ | {
+            "TF_CONFIG": json.dumps(task),
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            "COVID_CT_CACHE": str(cache),
+        }
+        arguments = [json.dumps(held), json.dumps([rank, workers]), storage.url]
+        processes.append(
+            subprocess.Popen([sys.executable, "-c", WORKER, *arguments], env=environment, stdout=subprocess.DEVNULL)
+        )
+    weights: dict[int, list[np.ndarray]] = {}
+    try:
+        while any(process.poll() is None for process in processes):
+            _take(storage, steps, weights)
+            time.sleep(0.2)
+    finally:
+        for process in processes:
+            process.kill()
+    _take(storage, steps, weights)
+    if any(process.returncode for process in processes):
+        raise SystemExit(f"a worker of {workers} failed")
+    return weights
+
+
+def _take(storage: LocalStorage, steps: int, weights: dict[int, list[np.ndarray]]) -> None:
+    for name in storage.bundles(checkpoint.FOLDER):
+        epoch = int(name.removeprefix("step-")) // steps
+        if epoch not in weights:
+            weights[epoch] = checkpoint.load(storage, name).weights
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("root", metavar="ROOT")
+    parser.add_argument("--workers", default="1,2,4")
+    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    args = parser.parse_args()
+    counts = [int(count) for count in args.workers.split(",")]
+    config = settings.load(None, [f"data.root={args.root}", f"training.epochs={args.epochs}", *args.set])
+    with tempfile.TemporaryDirectory() as folder:
+        found = {count: train(config, count, Path(folder, str(count)), Path(folder, "cache")) for count in counts}
+    one = found[counts[0]]
+    print("| epoch | " + " | ".join(f"{count} workers: largest, median" for count in counts[1:]) + " |")
+    print("|---" * len(counts) + "|")
+    for epoch in sorted(one):
+        cells = []
+        for count in counts[1:]:
+            pairs = zip(one[epoch], found[count][epoch], strict=True)
+            apart = np.concatenate([np.abs(a - b).ravel() for a, b in pairs])
+            cells.append(f"{apart.max():.1e}, {np.median(apart):.1e}")
+        print(f"| {epoch} | " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
