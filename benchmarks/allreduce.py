@@ -12,12 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
 import statistics
-import subprocess
 import sys
 import time
 
+from benchmarks import team
 from benchmarks.machine import weights
 
 
@@ -46,17 +45,8 @@ def worker(repeats: int) -> None:
 
 def measure(workers: int, repeats: int) -> float:
     """Median seconds of one sum over so many processes."""
-    addresses = []
-    for _ in range(workers):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            addresses.append(f"127.0.0.1:{free.getsockname()[1]}")
-    processes = []
-    for rank in range(workers):
-        config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}}
-        environment = os.environ | {"TF_CONFIG": json.dumps(config), "TF_CPP_MIN_LOG_LEVEL": "2"}
-        command = [sys.executable, "-m", "benchmarks.allreduce", "--worker", "--repeats", str(repeats)]
-        processes.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
+    command = [sys.executable, "-m", "benchmarks.allreduce", "--worker", "--repeats", str(repeats)]
+    processes = team.start(lambda _: command, workers)
     said = [process.communicate()[0] for process in processes]
     if any(process.returncode for process in processes):
         sys.exit("a worker failed")

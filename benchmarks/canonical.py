@@ -15,14 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold
 
 from job.groups import from_name
-from job.preprocess import decode
+from job.preprocess import decoder
 
 RINGS = 40
 
@@ -45,14 +44,11 @@ def main() -> None:
     }
     print(f"{len(chosen)} scans; AUC of telling a copy from the original")
     for canonical in (False, True):
-        graph = tf.function(
-            lambda data, canonical=canonical: decode(data, canonical=canonical),
-            input_signature=[tf.TensorSpec((), tf.string)],
-        )
-        originals = [texture(graph(data).numpy()) for data in contents]
+        decode = decoder(canonical=canonical)
+        originals = [texture(decode(data).numpy()) for data in contents]
         told = []
         for name, copy in copies.items():
-            copied = [texture(graph(copy(data)).numpy()) for data in contents]
+            copied = [texture(decode(copy(data)).numpy()) for data in contents]
             told.append(f"{name} {guess(np.array(originals + copied), groups * 2):.2f}")
         print(f"{'canonical' if canonical else 'plain':10} {', '.join(told)}", flush=True)
 

@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import team
 from job import catalog, checkpoint, settings
 from job.order import Order
 from job.scan import to_lines
@@ -44,19 +42,11 @@ def train(config: settings.Settings, workers: int, folder: Path, cache: Path) ->
     steps = Order(sum(s.split == "train" for s in scans), config.training.batch_size, 0).steps
     held = config.to_dict()
     held["cluster"] |= {"workers": workers, "checkpoint_every_steps": steps}
-    addresses = [f"127.0.0.1:{port}" for port in _free_ports(workers)]
-    processes = []
-    for rank in range(workers):
-        task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}}
-        environment = os.environ | {
-            "TF_CONFIG": json.dumps(task),
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-            "COVID_CT_CACHE": str(cache),
-        }
-        arguments = [json.dumps(held), json.dumps([rank, workers]), storage.url]
-        processes.append(
-            subprocess.Popen([sys.executable, "-c", WORKER, *arguments], env=environment, stdout=subprocess.DEVNULL)
-        )
+    processes = team.start(
+        lambda rank: [sys.executable, "-c", WORKER, json.dumps(held), json.dumps([rank, workers]), storage.url],
+        workers,
+        {"COVID_CT_CACHE": str(cache)},
+    )
     weights: dict[int, list[np.ndarray]] = {}
     try:
         while any(process.poll() is None for process in processes):
@@ -76,16 +66,6 @@ def _take(storage: LocalStorage, steps: int, weights: dict[int, list[np.ndarray]
         epoch = int(name.removeprefix("step-")) // steps
         if epoch not in weights:
             weights[epoch] = checkpoint.load(storage, name).weights
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def main() -> None:

@@ -92,7 +92,7 @@ def work(folder: Path, stage: str, rank: int, workers: int) -> dict[str, Any]:
         asked = time.perf_counter()
         batch = next(stream)
         waited += time.perf_counter() - asked
-        totals = trainer.train_step(totals, batch, tf.constant(batches.count(step), tf.float32))
+        totals = trainer.train_step(totals, batch, tf.constant(batches.order.count(step), tf.float32))
     return {"seconds": time.perf_counter() - began, "waited": waited, "peak_memory": peak_memory(), **held}
 
 

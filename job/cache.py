@@ -7,13 +7,11 @@ rename and carries the sha256 of its pixels, which is checked when a run starts.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +21,6 @@ from job.files import ahead
 from job.limits import SIDE, preprocessing_name
 from job.scan import Scan
 from job.storage import Storage
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 PIXELS = SIDE * SIDE * 3
 """Bytes of one decoded scan."""
@@ -104,6 +99,8 @@ class Cache:
 def _decode(scan: Scan, storage: Storage, *, canonical: bool) -> npt.NDArray[np.uint8]:
     import tensorflow as tf
 
+    from job.preprocess import decoder
+
     name = f"{storage.url}/{scan.path}"
     try:
         data = storage.read(scan.path)
@@ -112,22 +109,9 @@ def _decode(scan: Scan, storage: Storage, *, canonical: bool) -> npt.NDArray[np.
     if hashlib.sha256(data).hexdigest() != scan.sha256:
         raise UserError(f"{name}: changed since the run started; put it back, or start a new run")
     try:
-        pixels: npt.NDArray[np.uint8] = _graph(canonical)(tf.constant(data)).numpy()
+        pixels: npt.NDArray[np.uint8] = decoder(canonical=canonical)(tf.constant(data)).numpy()
     except tf.errors.InvalidArgumentError as error:
         # The last line that does not name a node says what is wrong; before it stands where.
         reasons = [line for line in error.message.splitlines() if line.strip() and "{{node" not in line]
         raise UserError(f"{name}: cannot be decoded: {reasons[-1]}") from error
     return pixels
-
-
-@functools.cache
-def _graph(canonical: bool) -> Callable[[tf.Tensor], tf.Tensor]:
-    """`job.preprocess.decode` as one graph: operation by operation from Python it takes 4 ms longer per scan."""
-    import tensorflow as tf
-
-    from job.preprocess import decode
-
-    graph: Callable[[tf.Tensor], tf.Tensor] = tf.function(
-        lambda data: decode(data, canonical=canonical), input_signature=[tf.TensorSpec((), tf.string)]
-    )
-    return graph

@@ -87,14 +87,6 @@ class Batches:
                 yield place, scan
                 place += 1
 
-    def count(self, step: int) -> int:
-        """Scans in the global batch of a step, padding not counted."""
-        return min(self.order.batch_size, self.order.n - step * self.order.batch_size)
-
-    def at(self, epoch: int, indices: Indices) -> Batch:
-        """The scans `indices` (int64 [b]) as an epoch shows them, in whatever step that is."""
-        return self._batch(epoch, indices)
-
     def epochs(self, first: int, last: int, first_step: int = 0) -> Iterator[Batch]:
         """All batches from `first_step` of epoch `first` to the end of epoch `last` - 1, made ready in a thread."""
         return _ahead(self._epochs(first, last, first_step))
@@ -103,9 +95,10 @@ class Batches:
         for epoch in range(first, last):
             start = first_step if epoch == first else 0
             for indices in self.order.share(epoch, self._worker, self._workers, start):
-                yield self._batch(epoch, indices)
+                yield self.at(epoch, indices)
 
-    def _batch(self, epoch: int, indices: Indices) -> Batch:
+    def at(self, epoch: int, indices: Indices) -> Batch:
+        """The scans `indices` (int64 [b]) as an epoch shows them, in whatever step that is."""
         real = indices != PADDING
         pixels = np.zeros((len(indices), SIDE, SIDE, 3), np.uint8)
         labels = np.zeros((len(indices), 1), np.float32)

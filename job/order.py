@@ -36,6 +36,10 @@ class Order:
         """Steps in an epoch; the last batch may have fewer scans than `batch_size`."""
         return -(-self.n // self.batch_size)
 
+    def count(self, step: int) -> int:
+        """Scans in the global batch of a step, padding not counted."""
+        return min(self.batch_size, self.n - step * self.batch_size)
+
     def batch(self, epoch: int, step: int) -> Indices:
         """The scans of one global batch: int64 [batch_size], `PADDING` at the end of the last batch."""
         whole: Indices = self._epoch(epoch, np.arange(self.batch_size))[step]
@@ -46,8 +50,7 @@ class Order:
         worker (`PADDING` where the workers do not divide the batch), and shorter for all in a last batch that is."""
         scans = self._epoch(epoch, self._slots(worker, workers))
         for step in range(first_step, self.steps):
-            here = min(self.batch_size, self.n - step * self.batch_size)
-            yield scans[step, : -(-here // workers)]
+            yield scans[step, : -(-self.count(step) // workers)]
 
     def owned(self, worker: int, workers: int) -> Indices:
         """All scans that a worker will ever need, int64 [m], in no telling order."""

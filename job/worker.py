@@ -65,9 +65,11 @@ def work(settings: Settings, run_url: str, team: Team, notice: Callable[[str], N
     trainer = Trainer(settings, make_strategy(gpu=cluster.gpu, timeout=cluster.collective_timeout))
     run = open_storage(run_url)
     batches = make_batches(settings, run, team.rank, team.size)
-    name = team.agree(checkpoint.newest(run, notice) if team.rank == 0 else None)
-    state = checkpoint.load(run, name) if name else checkpoint.BEGINNING
+    found = checkpoint.load_newest(run, notice) if team.rank == 0 else None
+    name = team.agree(found[0] if found else None)
+    state = checkpoint.BEGINNING
     if name:
+        state = found[1] if found else checkpoint.load(run, name)
         trainer.restore(state)
     _Loop(settings, trainer, batches["train"], batches["val"], run, team, notice).run(state)
 
@@ -147,7 +149,7 @@ class _Loop:
             asked = time.perf_counter()
             batch = next(stream)
             waited += time.perf_counter() - asked
-            mine = self._trainer.train_step(mine, batch, tf.constant(self._train.count(step), tf.float32))
+            mine = self._trainer.train_step(mine, batch, tf.constant(self._train.order.count(step), tf.float32))
             self._updates += 1
             self._tell(epoch, step + 1, steps)
             if self._updates % self._settings.cluster.checkpoint_every_steps == 0 and not self._is_last(epoch, step):
@@ -158,7 +160,7 @@ class _Loop:
         sums = self._trainer.sum(mine).numpy()
         seconds = time.perf_counter() - began
         val_sums = self._validate()
-        here = sum(self._train.count(step) for step in range(first_step, steps))
+        here = sum(self._train.order.count(step) for step in range(first_step, steps))
         return {
             "epoch": epoch + 1,
             "loss": sums[0] / sums[2],

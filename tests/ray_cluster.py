@@ -6,16 +6,16 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.hosts import LOOPBACK, Host
+from tests.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[1]
 RAY = Path(sys.executable).with_name("ray")
@@ -103,15 +103,6 @@ def ray_cluster(
     finally:
         cluster.kill()
         shutil.rmtree(cluster.folder, ignore_errors=True)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing uses at this moment."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def _healthy(host: Host, agent: int) -> bool:

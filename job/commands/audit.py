@@ -78,17 +78,13 @@ def run(args: argparse.Namespace) -> int:
 def _canonical(storage: Storage, scans: Sequence[Scan], seed: int) -> dict[str, Any]:
     """What the canonical scans still tell, beside what the files tell."""
     say(f"making {len(scans)} scans canonical")
-    import tensorflow as tf
-
     from job.audit.canonical import before_and_after, decoded
-    from job.preprocess import decode
+    from job.preprocess import decoder
 
-    graph = tf.function(
-        lambda data: decode(data, canonical=True), input_signature=[tf.TensorSpec((), tf.string)], autograph=False
-    )
+    decode = decoder(canonical=True)
     return before_and_after(
         scans,
-        lambda scan: graph(storage.read(scan.path)).numpy(),
+        lambda scan: decode(storage.read(scan.path)).numpy(),
         lambda scan: decoded(storage.read(scan.path)),
         threads=storage.threads,
         seed=seed,

@@ -64,11 +64,11 @@ def _again(address: str, name: str) -> str:
 
     folder = open_storage(address)
     wanted = settings.from_yaml(folder.read(run.CONFIG), f"{address}/{run.CONFIG}")
-    newest = checkpoint.newest(folder, say)
-    if newest is None:
+    found = checkpoint.load_newest(folder, say)
+    if found is None:
         raise UserError(f"{address}: no checkpoint, so no network to explain; the run must be trained again")
     import json
 
     evaluation = json.loads(folder.read(run.EVALUATION))
-    model = trained(wanted, checkpoint.load(folder, newest))
+    model = trained(wanted, found[1])
     return build_report(wanted, folder, name, model, evaluation, run.summary(folder) or {})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +20,7 @@ from job.errors import UsageError, UserError
 from job.preprocess import preprocess
 from serving.client import Client, ClientError, GrpcClient, RestClient
 from serving.errors import Code
+from tests.ports import free_ports
 from tests.serving_support import NAME, ROOT, Server, run_serving
 
 
@@ -89,14 +89,8 @@ def test_errors_are_one_clear_line(client: Client, tmp_path: Path) -> None:
         client.predict_files([tmp_path / "large.png"])
 
 
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
-
-
 def test_a_server_that_comes_later_is_waited_for(models: Path, scans: dict[str, bytes]) -> None:
-    rest, grpc_port = free_port(), free_port()
+    rest, grpc_port = free_ports(2)
     answers: dict[str, object] = {}
 
     def ask(name: str, client: Client) -> None:
@@ -121,7 +115,7 @@ def test_a_server_that_comes_later_is_waited_for(models: Path, scans: dict[str, 
 
 
 def test_a_server_that_does_not_come_is_said(scans: dict[str, bytes]) -> None:
-    port = free_port()
+    (port,) = free_ports(1)
     for client in (RestClient(f"http://127.0.0.1:{port}", timeout=0.5), GrpcClient(f"127.0.0.1:{port}", timeout=0.5)):
         begun = time.monotonic()
         with client, pytest.raises(ClientError) as caught:
@@ -269,7 +263,7 @@ def test_predict_names_the_image_that_is_none_and_prints_the_others(server: Serv
 
 
 def test_predict_says_in_a_line_what_fails(server: Server, files: dict[str, str]) -> None:
-    nobody = f"http://127.0.0.1:{free_port()}"
+    nobody = f"http://127.0.0.1:{free_ports(1)[0]}"
     cases = {
         ("--url", server.url, "--version", "9"): "NOT_FOUND|404 Not Found: Servable not found",
         ("--url", server.url, "--name", "other"): "404 Not Found: Servable not found",

@@ -24,7 +24,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from job.storage import LocalStorage
 from serving.registry import publish
 from tests.contract.manifests import ROOT, Object, find, pods, render
-from tests.ray_cluster import free_ports
+from tests.ports import free_ports
 from tests.s3_server import BUCKET, SECRET, S3Server
 from tests.serving_support import NAME, export
 
