@@ -78,32 +78,37 @@ def augment(images: tf.Tensor, seeds: tf.Tensor, ranges: Augmentation) -> tf.Ten
     """Images float32 [n, h, w, c] in [0, 1], each changed as its seed (int32 [n, 2]) says."""
     import tensorflow as tf
 
-    drawn = tf.map_fn(
-        lambda seed: tf.random.stateless_uniform([8], seed), seeds, fn_output_signature=tf.TensorSpec([8], tf.float32)
-    )
     height, width = images.shape[1], images.shape[2]
-
-    def either_way(column: int, most: float) -> tf.Tensor:
-        return (2 * drawn[:, column] - 1) * most
-
-    def between(column: int, bounds: tuple[float, float]) -> tf.Tensor:
-        return bounds[0] + drawn[:, column] * (bounds[1] - bounds[0])
-
     across, down = ranges.width_shift_range, ranges.height_shift_range
-    matrices = affine(
-        theta=either_way(0, math.radians(ranges.rotation_range)),
-        tx=either_way(1, across * width if across < 1 else across),
-        ty=either_way(2, down * height if down < 1 else down),
-        shear=either_way(3, math.radians(ranges.shear_range)),
-        zx=between(4, ranges.zoom_range),
-        zy=between(5, ranges.zoom_range),
-        height=height,
-        width=width,
-    )
+
+    def draw(seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """One scan's random numbers, and its matrix. Alone, because sines of many at once may be rounded otherwise."""
+        drawn = tf.random.stateless_uniform([8], seed)
+
+        def either_way(number: int, most: float) -> tf.Tensor:
+            return (2 * drawn[number : number + 1] - 1) * most
+
+        matrix = affine(
+            theta=either_way(0, math.radians(ranges.rotation_range)),
+            tx=either_way(1, across * width if across < 1 else across),
+            ty=either_way(2, down * height if down < 1 else down),
+            shear=either_way(3, math.radians(ranges.shear_range)),
+            zx=_between(drawn[4:5], ranges.zoom_range),
+            zy=_between(drawn[5:6], ranges.zoom_range),
+            height=height,
+            width=width,
+        )
+        return drawn, matrix[0]
+
+    drawn, matrices = tf.map_fn(draw, seeds, fn_output_signature=(tf.float32, tf.float32))
     moved = transform(images, matrices)
     if ranges.horizontal_flip:
         moved = tf.where((drawn[:, 6] < 0.5)[:, None, None, None], moved[:, :, ::-1], moved)
-    return tf.clip_by_value(moved * between(7, ranges.brightness_range)[:, None, None, None], 0, 1)
+    return tf.clip_by_value(moved * _between(drawn[:, 7], ranges.brightness_range)[:, None, None, None], 0, 1)
+
+
+def _between(drawn: tf.Tensor, bounds: tuple[float, float]) -> tf.Tensor:
+    return bounds[0] + drawn * (bounds[1] - bounds[0])
 
 
 def affine(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import queue
 import threading
 from collections.abc import Iterable, Iterator
@@ -60,7 +61,7 @@ class Batches:
         self.order = order
         self._cache = cache
         self._worker, self._workers = worker, workers
-        self._augmentation = augmentation
+        self._augment = None if augmentation is None else tf.function(functools.partial(augment, ranges=augmentation))
         self._owned = np.sort(order.owned(worker, workers))
         self._digests = np.zeros((len(self._owned), _DIGEST), np.uint8)
         self._labels = np.zeros(len(self._owned), np.float32)
@@ -107,8 +108,8 @@ class Batches:
         labels[real, 0] = self._labels[places]
         seeds = tf.constant(_seeds(self.order.seed, epoch, indices))
         images = rescale(tf.constant(pixels))
-        if self._augmentation is not None:
-            images = augment(images, seeds + _APART, self._augmentation)
+        if self._augment is not None:
+            images = self._augment(images, seeds + _APART)
         return Batch(images, tf.constant(labels), tf.constant(real, tf.float32), seeds)
 
 

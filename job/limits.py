@@ -1,4 +1,4 @@
-"""What a scan may be, as plain numbers: shared by the TensorFlow preprocessing and by code that must not import it."""
+"""Plain numbers that code with TensorFlow shares with code that must not import it."""
 
 SIDE = 224
 """Height and width of the network's input in pixels."""
@@ -24,6 +24,11 @@ ones'."""
 
 CANONICAL_QUALITY = 50
 """JPEG quality that canonical scans all pass through, so that all carry the same traces of compression."""
+
+
+MICRO_BATCH = {"float32": 2, "mixed_bfloat16": 4}
+"""Scans that one thread takes through the network, forward and back, at a time, by `training.precision`: few enough for
+what is between the layers to stay in the processor's cache (docs/performance.md)."""
 
 
 def preprocessing_name(*, canonical: bool) -> str:

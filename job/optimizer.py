@@ -1,4 +1,4 @@
-"""Keras's RMSprop with one kernel per variable and one collective per step."""
+"""Keras's RMSprop with one kernel per variable and no collective."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class RMSprop(keras.optimizers.RMSprop):  # type: ignore[misc]  # Keras has no t
     """The update of `keras.optimizers.RMSprop` (no momentum, not centred), computed by TensorFlow's fused kernel.
 
     Keras writes it as nine operations, each of which goes through memory once; and under a strategy with several
-    workers it sums the gradients one by one.
+    workers it would sum gradients that are sums already.
     """
 
     def build(self, variables: list[Any]) -> None:
@@ -35,13 +35,7 @@ class RMSprop(keras.optimizers.RMSprop):  # type: ignore[misc]  # Keras has no t
         )
 
     def _all_reduce_sum_gradients(self, pairs: list[tuple[tf.Tensor, tf.Variable]]) -> list[tuple[Any, Any]]:
-        """The gradients of all workers summed, as one vector."""
-        gradients, variables = zip(*pairs, strict=True)
-        context = tf.distribute.get_replica_context()
-        if context is None or context.num_replicas_in_sync == 1:
-            # The kernel writes in place: nobody may still compute with the old weights.
-            with tf.control_dependencies(gradients):
-                return [(tf.identity(gradient), variable) for gradient, variable in pairs]
-        flat = tf.concat([tf.reshape(gradient, [-1]) for gradient in gradients], 0)
-        parts = tf.split(context.all_reduce("SUM", flat), [variable.shape.num_elements() for variable in variables])
-        return [(tf.reshape(part, variable.shape), variable) for part, variable in zip(parts, variables, strict=True)]
+        """The same pairs, once all gradients are there: every worker computes those of the whole batch."""
+        # The kernel writes in place: nobody may still compute with the old weights.
+        with tf.control_dependencies([gradient for gradient, _ in pairs]):
+            return [(tf.identity(gradient), variable) for gradient, variable in pairs]

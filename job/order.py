@@ -3,8 +3,9 @@
 Dealing, once per run: a seeded permutation deals the scans to as many *slots* as the global batch has places, like
 cards. Shuffling, every epoch: each slot shuffles its own scans, and step s takes the s-th scan of every slot. So every
 epoch shows every scan once, in batches that are new each time, and the batch of a step depends on nothing but the
-seed, the epoch and the step. A worker owns every W-th slot: whatever the number of workers, the batch is the same, and
-a worker's disk holds only the scans of its own slots.
+seed, the epoch and the step. As many neighbouring slots as go through the network at a time are a *micro-batch*, and a
+worker owns every W-th micro-batch: whatever the number of workers, the same scans are computed together, and a worker's
+disk holds only the scans of its own slots.
 
 After mosaicml/streaming's idea of canonical nodes (docs/source/fundamentals, "elastic determinism").
 """
@@ -30,6 +31,8 @@ class Order:
     n: int
     batch_size: int
     seed: int
+    micro_batch: int = 1
+    """Scans that stay together, on whichever worker."""
 
     @property
     def steps(self) -> int:
@@ -46,11 +49,11 @@ class Order:
         return whole
 
     def share(self, epoch: int, worker: int, workers: int, first_step: int = 0) -> Iterator[Indices]:
-        """One worker's scans at each step from `first_step` on: int64 [local batch], the same length for every
-        worker (`PADDING` where the workers do not divide the batch), and shorter for all in a last batch that is."""
+        """One worker's scans at each step from `first_step` on: int64 [local batch], whole micro-batches, as many for
+        every worker (`PADDING` where there are no scans for them), and fewer for all in a last batch that is short."""
         scans = self._epoch(epoch, self._slots(worker, workers))
         for step in range(first_step, self.steps):
-            yield scans[step, : -(-self.count(step) // workers)]
+            yield scans[step, : self._local(self.count(step), workers) * self.micro_batch]
 
     def owned(self, worker: int, workers: int) -> Indices:
         """All scans that a worker will ever need, int64 [m], in no telling order."""
@@ -60,9 +63,13 @@ class Order:
         return scans
 
     def _slots(self, worker: int, workers: int) -> Indices:
-        local = -(-self.batch_size // workers)
-        slots = np.arange(local) * workers + worker
+        micro_batches = np.arange(self._local(self.batch_size, workers)) * workers + worker
+        slots = (micro_batches[:, None] * self.micro_batch + np.arange(self.micro_batch)).ravel()
         return np.where(slots < self.batch_size, slots, PADDING)
+
+    def _local(self, count: int, workers: int) -> int:
+        """Micro-batches that each of the workers computes of a batch of so many scans."""
+        return -(-count // (self.micro_batch * workers))
 
     def _dealt(self) -> Indices:
         """Scan of [round, slot]; the last round may be short."""

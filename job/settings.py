@@ -21,6 +21,7 @@ import yaml
 from job import augment
 from job.convert import convert
 from job.errors import UsageError
+from job.limits import MICRO_BATCH
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,13 @@ class Settings:
     runs: str = "runs"
     """A folder or s3://bucket/prefix: everything about a run."""
     export: Export = field(default_factory=Export)
+
+    @property
+    def micro_batch(self) -> int:
+        """Scans that go through the network at a time, on one worker: the same number on however few workers a run goes
+        on with, since other sums would be rounded otherwise. A GPU takes all of a worker's at once."""
+        batch, cluster = self.training.batch_size, self.cluster
+        return -(-batch // cluster.workers) if cluster.gpu else min(batch, MICRO_BATCH[self.training.precision])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as the YAML has them."""
@@ -274,10 +282,13 @@ def _check(settings: Settings) -> None:
     ):
         if not name or "/" in name or "\\" in name or name in (".", ".."):
             raise UsageError(f"{key} must be a plain folder name, not {name!r}")
-    if cluster.workers > training.batch_size:
+    # Each worker computes whole micro-batches.
+    size = settings.micro_batch
+    most = -(-training.batch_size // size)
+    if cluster.workers > most:
         raise UsageError(
-            f"cluster.workers {cluster.workers} is more than training.batch_size {training.batch_size}: "
-            f"some workers would never see a scan; use at most {training.batch_size} workers or a larger batch"
+            f"cluster.workers {cluster.workers} is more than training.batch_size {training.batch_size} has work for "
+            f"({size} scans at a time): use at most {most} workers, or training.batch_size {cluster.workers * size}"
         )
     if cluster.min_workers is not None and cluster.min_workers > cluster.workers:
         raise UsageError(f"cluster.min_workers {cluster.min_workers} is more than cluster.workers {cluster.workers}")

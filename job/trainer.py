@@ -10,14 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from job import checkpoint
+from job.gather import gather
 from job.generator import Batch
 from job.model import Classifier
 from job.optimizer import RMSprop
 from job.settings import Settings
-
-_MICRO_BATCH = {"float32": 2, "mixed_bfloat16": 4}
-"""Scans that one thread takes through the network, forward and back, at a time: few enough for what is between the
-layers to stay in the processor's cache (docs/performance.md)."""
 
 
 def limit_threads(threads: int) -> None:
@@ -47,10 +44,7 @@ class Trainer:
 
     def __init__(self, settings: Settings, strategy: tf.distribute.Strategy) -> None:
         self.strategy = strategy
-        # A GPU shares every operation between its threads by itself.
-        self._micro_batch = (
-            settings.training.batch_size if settings.cluster.gpu else _MICRO_BATCH[settings.training.precision]
-        )
+        self._micro_batch = settings.micro_batch
         with strategy.scope():
             training = settings.training
             self.model = Classifier(settings.model, precision=training.precision, seed=training.seed)
@@ -58,28 +52,30 @@ class Trainer:
             self.optimizer.build(self.model.trainable_variables)
         self.train_step = tf.function(self._train_step)
         self.score_step = tf.function(self._score_step)
-        self.sum = tf.function(self._sum)
+        self._sum = tf.function(lambda value: strategy.reduce("SUM", strategy.run(tf.identity, (value,)), axis=None))
 
     def _train_step(self, totals: tf.Tensor, batch: Batch, count: tf.Tensor) -> tf.Tensor:
-        """One update from a global batch of `count` scans; this worker's `totals` with its part added."""
+        """One update from a global batch of `count` scans; the `totals` with it added."""
         return self.strategy.run(self._update, (totals, batch, count))
 
     def _update(self, totals: tf.Tensor, batch: Batch, count: tf.Tensor) -> tf.Tensor:
-        _, labels, weights, seeds = batch
         held = self.model.head_weights()
-        learned = [self._learn(part, count, held) for part in _micro_batches(batch, self._micro_batch)]
-        # Not add_n: its order of adding depends on which of its inputs is ready first (see `_losses`).
-        parts = zip(*(gradients for _, gradients in learned), strict=True)
-        trunk = [tf.reduce_sum(tf.stack(part), axis=0) for part in parts]
-        # The head's gradients come from the whole batch: sums of matrices as large as its weights would cost more
-        # than a second pass through it.
-        features = tf.concat([features for features, _ in learned], axis=0)
+        micro_batches = _micro_batches(batch, self._micro_batch)
+        learned = [self._learn(part, count, held) for part in micro_batches]
+        # Gradients of several micro-batches are summed here and nowhere else, in the same order whatever the number of
+        # workers. Not add_n: its order depends on which of its inputs is ready first (see `_losses`).
+        gathered = self._gather(micro_batches, [features for features, _ in learned], count, [g for _, g in learned])
+        features, labels, weights, seeds, *parts = gathered
+        variables = self.model.trainable_variables
+        trunk = [tf.reshape(tf.reduce_sum(part, axis=0), v.shape) for part, v in zip(parts, variables, strict=False)]
+        # The head's gradients come from the whole batch: those of each micro-batch, as large as the head's weights,
+        # would cost more to send and to sum than a second pass through the head.
         with tf.GradientTape() as tape:
             logits = self.model.head(features, seeds)
             losses = _losses(labels, logits, weights)
             loss = tf.reduce_sum(losses) / count
         head = tape.gradient(loss, _values(self.model.head_variables))
-        self.optimizer.apply_gradients(zip([*trunk, *head], self.model.trainable_variables, strict=True))
+        self.optimizer.apply_gradients(zip([*trunk, *head], variables, strict=True))
         return totals + _totals(losses, labels, logits, weights)
 
     def _learn(
@@ -93,19 +89,35 @@ class Trainer:
             loss = tf.reduce_sum(losses) / count
         return features, tape.gradient(loss, _values(self.model.trunk_variables))
 
-    def _score_step(self, totals: tf.Tensor, batch: Batch) -> tf.Tensor:
-        """This worker's `totals` with a batch added, and nothing learned."""
-        return self.strategy.run(self._score, (totals, batch))
+    def _score_step(self, totals: tf.Tensor, batch: Batch, count: tf.Tensor) -> tf.Tensor:
+        """The `totals` with a global batch of `count` scans added, and nothing learned."""
+        return self.strategy.run(self._score, (totals, batch, count))
 
-    def _score(self, totals: tf.Tensor, batch: Batch) -> tf.Tensor:
-        _, labels, weights, _ = batch
-        features = [self.model.trunk(part.images) for part in _micro_batches(batch, self._micro_batch)]
-        logits = self.model.head(tf.concat(features, axis=0))
+    def _score(self, totals: tf.Tensor, batch: Batch, count: tf.Tensor) -> tf.Tensor:
+        micro_batches = _micro_batches(batch, self._micro_batch)
+        found = [self.model.trunk(part.images) for part in micro_batches]
+        features, labels, weights, _ = self._gather(micro_batches, found, count)
+        logits = self.model.head(features)
         return totals + _totals(_losses(labels, logits, weights), labels, logits, weights)
 
-    def _sum(self, values: tf.Tensor) -> tf.Tensor:
-        """The sum over all workers."""
-        return self.strategy.reduce("SUM", self.strategy.run(tf.identity, (values,)), axis=None)
+    def _gather(
+        self,
+        micro_batches: list[Batch],
+        features: list[tf.Tensor],
+        count: tf.Tensor,
+        gradients: list[list[tf.Tensor]] | None = None,
+    ) -> list[tf.Tensor]:
+        """Of the whole global batch: features [b, d], labels [b, 1], weights [b], seeds [b, 2], and the gradients by
+        micro-batch, [micro-batches, size of the variable]."""
+        precision, width = features[0].dtype, features[0].shape[1]
+        parts = [
+            [tf.cast(found, tf.float32), *batch[1:], *more]
+            for found, batch, more in zip(features, micro_batches, gradients or [[]] * len(features), strict=True)
+        ]
+        number = tf.cast(tf.math.ceil(count / self._micro_batch), tf.int32)
+        found, labels, weights, seeds, *rest = gather(parts, number)
+        found = tf.cast(tf.reshape(found, [-1, width]), precision)
+        return [found, tf.reshape(labels, [-1, 1]), tf.reshape(weights, [-1]), tf.reshape(seeds, [-1, 2]), *rest]
 
     def state(self) -> dict[str, Any]:
         """Copies of the weights and of the optimizer's variables."""
@@ -127,16 +139,15 @@ class Trainer:
         """The sha256 of the weights. Raises `RuntimeError` unless all workers hold the same, bit for bit."""
         digest = hashlib.sha256(b"".join(v.numpy().tobytes() for v in self.model.trainable_variables)).hexdigest()
         number = int(digest[:15], 16)
-        if int(self.sum(tf.constant(number, tf.int64))) != (number * workers + (1 << 63)) % (1 << 64) - (1 << 63):
+        if int(self._sum(tf.constant(number, tf.int64))) != (number * workers + (1 << 63)) % (1 << 64) - (1 << 63):
             raise RuntimeError("the workers no longer hold the same weights: this must never happen, report it")
         return digest
 
 
 def _micro_batches(batch: Batch, size: int) -> list[Batch]:
-    """The batch in pieces of `size` scans; the last one may be smaller."""
-    local = batch.images.shape[0]
-    sizes = [min(size, local - start) for start in range(0, local, size)]
-    return [Batch(*parts) for parts in zip(*(tf.split(values, sizes) for values in batch), strict=True)]
+    """The batch in pieces of `size` scans."""
+    number = batch.images.shape[0] // size
+    return [Batch(*parts) for parts in zip(*(tf.split(values, number) for values in batch), strict=True)]
 
 
 def _values(variables: list[keras.Variable]) -> list[tf.Variable]:

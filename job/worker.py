@@ -86,7 +86,7 @@ def make_batches(settings: Settings, run: Storage, rank: int, size: int) -> dict
     counts = Counter(scan.split for scan in from_lines(lines))
     batches = {}
     for part in ("train", "val"):
-        order = Order(counts[part], settings.training.batch_size, settings.training.seed)
+        order = Order(counts[part], settings.training.batch_size, settings.training.seed, settings.micro_batch)
         augmentation = augment.parse(settings.data.augment) if part == "train" else None
         batches[part] = Batches(scans_of(part), cache, order, rank, size, augmentation)
         batches[part].fill_cache(scans_of(part), settings.cluster.cpus_per_worker)
@@ -143,30 +143,28 @@ class _Loop:
         """The steps of one epoch from `first_step` on, and its line of metrics. `totals` and `spent` are the epoch's
         sums and seconds up to there."""
         began, waited = time.perf_counter(), 0.0
-        mine = self._own(totals)
+        sums = tf.constant(totals, tf.float64)
         steps = self._train.order.steps
         for step in range(first_step, steps):
             asked = time.perf_counter()
             batch = next(stream)
             waited += time.perf_counter() - asked
-            mine = self._trainer.train_step(mine, batch, tf.constant(self._train.order.count(step), tf.float32))
+            sums = self._trainer.train_step(sums, batch, _count(self._train, step))
             self._updates += 1
             self._tell(epoch, step + 1, steps)
-            if self._updates % self._settings.cluster.checkpoint_every_steps == 0 and not self._is_last(epoch, step):
-                sums = self._trainer.sum(mine).numpy().tolist()
-                if self._team.rank == 0:
-                    self._writer.save(self._state(epoch, step + 1, sums, spent + time.perf_counter() - began))
-                mine = self._own(sums)
-        sums = self._trainer.sum(mine).numpy()
+            if self._team.rank == 0 and self._is_due(epoch, step):
+                seconds = spent + time.perf_counter() - began
+                self._writer.save(self._state(epoch, step + 1, sums.numpy().tolist(), seconds))
+        loss, right, seen = sums.numpy()
         seconds = time.perf_counter() - began
-        val_sums = self._validate()
+        val_loss, val_right, val_seen = self._validate()
         here = sum(self._train.order.count(step) for step in range(first_step, steps))
         return {
             "epoch": epoch + 1,
-            "loss": sums[0] / sums[2],
-            "accuracy": sums[1] / sums[2],
-            "val_loss": val_sums[0] / val_sums[2],
-            "val_accuracy": val_sums[1] / val_sums[2],
+            "loss": loss / seen,
+            "accuracy": right / seen,
+            "val_loss": val_loss / val_seen,
+            "val_accuracy": val_right / val_seen,
             "images_per_second": here / seconds,
             "data_wait_share": waited / seconds,
             "seconds": spent + time.perf_counter() - began,
@@ -174,19 +172,17 @@ class _Loop:
         }
 
     def _validate(self) -> Any:
-        """[sum of losses, right answers, scans] over the validation part, of all workers."""
+        """[sum of losses, right answers, scans] over the validation part."""
         totals = tf.zeros(3, tf.float64)
-        for batch in self._val.epochs(0, 1):
-            totals = self._trainer.score_step(totals, batch)
-        return self._trainer.sum(totals).numpy()
+        for step, batch in enumerate(self._val.epochs(0, 1)):
+            totals = self._trainer.score_step(totals, batch, _count(self._val, step))
+        return totals.numpy()
 
-    def _own(self, totals: list[float]) -> tf.Tensor:
-        """What this worker carries of sums over all workers: worker 0 all, the others nothing."""
-        return tf.constant(totals if self._team.rank == 0 else [0.0] * 3, tf.float64)
-
-    def _is_last(self, epoch: int, step: int) -> bool:
-        """Whether training ends with this step: the checkpoint of the finished run has its number."""
-        return epoch + 1 == self._settings.training.epochs and step + 1 == self._train.order.steps
+    def _is_due(self, epoch: int, step: int) -> bool:
+        """Whether a checkpoint follows this step. Not if training ends with it: that of the finished run has its
+        number."""
+        last = epoch + 1 == self._settings.training.epochs and step + 1 == self._train.order.steps
+        return self._updates % self._settings.cluster.checkpoint_every_steps == 0 and not last
 
     def _state(self, epoch: int, step: int, totals: list[float], seconds: float) -> checkpoint.State:
         held = self._trainer.state()
@@ -211,3 +207,7 @@ class _Loop:
             # On a full disk the notice about the checkpoint is enough.
             with contextlib.suppress(UserError):
                 self._run.write(PROGRESS, json.dumps({"epoch": epoch + 1, "step": step, "steps": steps}).encode())
+
+
+def _count(batches: Batches, step: int) -> tf.Tensor:
+    return tf.constant(batches.order.count(step), tf.float32)

@@ -6,7 +6,13 @@ from hypothesis import strategies as st
 
 from job.order import PADDING, Order
 
-orders = st.builds(Order, n=st.integers(1, 200), batch_size=st.integers(1, 40), seed=st.integers(0, 2**32 - 1))
+orders = st.builds(
+    Order,
+    n=st.integers(1, 200),
+    batch_size=st.integers(1, 40),
+    seed=st.integers(0, 2**32 - 1),
+    micro_batch=st.integers(1, 5),
+)
 epochs = st.integers(0, 5)
 
 
@@ -21,6 +27,24 @@ def test_the_batch_of_a_step_does_not_depend_on_the_number_of_workers(order, epo
     assert global_batches(order, epoch, workers) == global_batches(order, epoch, 1)
     for step, batch in enumerate(global_batches(order, epoch, 1)):
         assert batch == set(order.batch(epoch, step).tolist()) - {PADDING}
+
+
+@given(orders, epochs, st.data())
+def test_the_same_scans_are_computed_together_whatever_the_number_of_workers(order, epoch, data):
+    workers = data.draw(st.integers(1, order.batch_size))
+
+    def micro_batches(workers):
+        """Of every step, in the order in which the workers' parts are put together."""
+        shares = [
+            np.stack(share) for share in zip(*(order.share(epoch, w, workers) for w in range(workers)), strict=True)
+        ]
+        rows = [share.reshape(workers, -1, order.micro_batch).swapaxes(0, 1) for share in shares]
+        return [
+            row.reshape(-1, order.micro_batch)[: -(-order.count(s) // order.micro_batch)] for s, row in enumerate(rows)
+        ]
+
+    for mine, alone in zip(micro_batches(workers), micro_batches(1), strict=True):
+        np.testing.assert_array_equal(mine, alone)
 
 
 @given(orders, epochs, st.data())
@@ -44,7 +68,7 @@ def test_all_batches_but_the_last_are_full_and_the_work_is_even(order, epoch, da
     for step, batch in enumerate(global_batches(order, epoch, workers)):
         assert len(batch) == min(order.batch_size, order.n - step * order.batch_size)
     real = [[int((local != PADDING).sum()) for local in order.share(epoch, w, workers)] for w in range(workers)]
-    assert all(max(step) - min(step) <= 1 for step in zip(*real, strict=True))
+    assert all(max(step) - min(step) <= order.micro_batch for step in zip(*real, strict=True))
 
 
 @given(orders, epochs, st.data())

@@ -56,7 +56,7 @@ def test_printed_settings_load_as_the_same_settings(tmp_path):
         ("model.filters=[8, 8, 8, 8, 8, 8]", "nothing is left of a 224 pixel image after 5 of 6 layers"),
         ("model.dropout=1", "model.dropout must be at least 0 and below 1"),
         ("cluster.workers=0", "cluster.workers must be at least 1"),
-        ("cluster.workers=64", "use at most 32 workers or a larger batch"),
+        ("cluster.workers=17", "(2 scans at a time): use at most 16 workers, or training.batch_size 34"),
         ("cluster.min_workers=2", "cluster.min_workers 2 is more than cluster.workers 1"),
         ("cluster.gpu=maybe", "cluster.gpu must be true or false"),
         ("export.quality_gate={auc: high}", "must be a number"),
