@@ -101,7 +101,8 @@ def augment(images: tf.Tensor, seeds: tf.Tensor, ranges: Augmentation) -> tf.Ten
         return drawn, matrix[0]
 
     drawn, matrices = tf.map_fn(draw, seeds, fn_output_signature=(tf.float32, tf.float32))
-    moved = transform(images, matrices)
+    still = Augmentation(horizontal_flip=ranges.horizontal_flip, brightness_range=ranges.brightness_range)
+    moved = images if ranges == still else transform(images, matrices)
     if ranges.horizontal_flip:
         moved = tf.where((drawn[:, 6] < 0.5)[:, None, None, None], moved[:, :, ::-1], moved)
     return tf.clip_by_value(moved * _between(drawn[:, 7], ranges.brightness_range)[:, None, None, None], 0, 1)
