@@ -34,8 +34,8 @@ work(from_dict(json.loads(sys.argv[1])), sys.argv[3], Solo(rank, size), print)
 """
 
 
-def train(config: settings.Settings, workers: int, folder: Path, cache: Path) -> dict[int, list[np.ndarray]]:
-    """Trains and returns the weights after each epoch, by the number of the epoch."""
+def train(config: settings.Settings, workers: int, folder: Path, cache: Path) -> dict[int, checkpoint.State]:
+    """Trains and returns the state after each epoch, by the number of the epoch."""
     storage = LocalStorage(folder)
     scans = catalog.build(config.data, config.training.seed).scans
     storage.write("manifest.jsonl", to_lines(scans))
@@ -47,25 +47,25 @@ def train(config: settings.Settings, workers: int, folder: Path, cache: Path) ->
         workers,
         {"COVID_CT_CACHE": str(cache)},
     )
-    weights: dict[int, list[np.ndarray]] = {}
+    states: dict[int, checkpoint.State] = {}
     try:
         while any(process.poll() is None for process in processes):
-            _take(storage, steps, weights)
+            _take(storage, steps, states)
             time.sleep(0.2)
     finally:
         for process in processes:
             process.kill()
-    _take(storage, steps, weights)
+    _take(storage, steps, states)
     if any(process.returncode for process in processes):
         raise SystemExit(f"a worker of {workers} failed")
-    return weights
+    return states
 
 
-def _take(storage: LocalStorage, steps: int, weights: dict[int, list[np.ndarray]]) -> None:
+def _take(storage: LocalStorage, steps: int, states: dict[int, checkpoint.State]) -> None:
     for name in storage.bundles(checkpoint.FOLDER):
         epoch = int(name.removeprefix("step-")) // steps
-        if epoch not in weights:
-            weights[epoch] = checkpoint.load(storage, name).weights
+        if epoch not in states:
+            states[epoch] = checkpoint.load(storage, name)
 
 
 def main() -> None:
@@ -86,7 +86,7 @@ def main() -> None:
     for epoch in sorted(one):
         cells = []
         for count in counts[1:]:
-            pairs = zip(one[epoch], found[count][epoch], strict=True)
+            pairs = zip(one[epoch].weights, found[count][epoch].weights, strict=True)
             apart = np.concatenate([np.abs(a - b).ravel() for a, b in pairs])
             cells.append(f"{apart.max():.1e}, {np.median(apart):.1e}")
         print(f"| {epoch} | " + " | ".join(cells) + " |", flush=True)

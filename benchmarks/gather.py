@@ -9,6 +9,7 @@ network, over loopback. On fewer processors than workers the time is an upper bo
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -32,7 +33,7 @@ def sizes() -> tuple[int, int]:
 def weights_of_trunk(model: Model) -> int:
     """Weights of the convolutions."""
     channels = [3, *model.filters]
-    pairs = zip(channels[:-1], channels[1:], strict=True)
+    pairs = itertools.pairwise(channels)
     return sum((model.kernel_size**2 * before + 1) * after for before, after in pairs)
 
 

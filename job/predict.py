@@ -14,13 +14,15 @@ from job.model import Classifier
 from job.preprocess import rescale
 from job.scan import Scan
 from job.settings import Settings
+from job.trainer import make_optimizer, restore
 
 
 def trained(settings: Settings, state: checkpoint.State) -> Classifier:
-    """The network with the weights of a checkpoint."""
+    """The network of a checkpoint: with its weights, or with their average where the settings want it."""
     model = Classifier(settings.model, precision=settings.training.precision, seed=settings.training.seed)
-    for variable, value in zip(model.trainable_variables, state.weights, strict=True):
-        variable.assign(value)
+    optimizer = make_optimizer(settings.training, model)
+    restore(model, optimizer, state)
+    optimizer.finalize_variable_values(model.trainable_variables)
     return model
 
 

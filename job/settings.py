@@ -72,6 +72,9 @@ class Training:
     batch_size: int = 32
     """Of the global batch: all workers together."""
     learning_rate: float = 0.001
+    ema_momentum: float | None = None
+    """Evaluate and export a moving average of the weights, as Keras's `use_ema` keeps it: this much of it stays in each
+    step."""
     seed: int = 0
     """Of the initial weights, the choice and split of the scans, their order, and the augmentation."""
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
@@ -268,6 +271,8 @@ def _check(settings: Settings) -> None:
         raise UsageError(f"training.seed must be below 2**32, not {training.seed}")
     if training.learning_rate <= 0:
         raise UsageError(f"training.learning_rate must be above 0, not {training.learning_rate}")
+    if training.ema_momentum is not None and not 0 < training.ema_momentum < 1:
+        raise UsageError(f"training.ema_momentum must be null or between 0 and 1, not {training.ema_momentum}")
     if not 0 <= model.dropout < 1:
         raise UsageError(f"model.dropout must be at least 0 and below 1, not {model.dropout}")
     if min(data.fractions) <= 0 or not math.isclose(sum(data.fractions), 1, abs_tol=1e-6):

@@ -14,7 +14,7 @@ from job.gather import gather
 from job.generator import Batch
 from job.model import Classifier
 from job.optimizer import RMSprop
-from job.settings import Settings
+from job.settings import Settings, Training
 
 
 def limit_threads(threads: int) -> None:
@@ -39,6 +39,22 @@ def make_strategy(*, gpu: bool, timeout: float) -> tf.distribute.Strategy:
     return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
 
 
+def make_optimizer(training: Training, model: Classifier) -> keras.optimizers.Optimizer:
+    """The optimizer of the network's weights, with all its variables."""
+    momentum = training.ema_momentum
+    average = {} if momentum is None else {"use_ema": True, "ema_momentum": momentum}
+    optimizer = RMSprop(training.learning_rate, **average)
+    optimizer.build(model.trainable_variables)
+    return optimizer
+
+
+def restore(model: Classifier, optimizer: keras.optimizers.Optimizer, state: checkpoint.State) -> None:
+    """Gives both what a checkpoint holds of them."""
+    for variables, values in ((model.trainable_variables, state.weights), (optimizer.variables, state.optimizer)):
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+
+
 class Trainer:
     """The network, its optimizer and the two steps, under a strategy with one replica per worker."""
 
@@ -48,8 +64,7 @@ class Trainer:
         with strategy.scope():
             training = settings.training
             self.model = Classifier(settings.model, precision=training.precision, seed=training.seed)
-            self.optimizer = RMSprop(training.learning_rate)
-            self.optimizer.build(self.model.trainable_variables)
+            self.optimizer = make_optimizer(training, self.model)
         self.train_step = tf.function(self._train_step)
         self.score_step = tf.function(self._score_step)
         self._sum = tf.function(lambda value: strategy.reduce("SUM", strategy.run(tf.identity, (value,)), axis=None))
@@ -128,12 +143,7 @@ class Trainer:
 
     def restore(self, state: checkpoint.State) -> None:
         """Takes both from a checkpoint."""
-        for variables, values in (
-            (self.model.trainable_variables, state.weights),
-            (self.optimizer.variables, state.optimizer),
-        ):
-            for variable, value in zip(variables, values, strict=True):
-                variable.assign(value)
+        restore(self.model, self.optimizer, state)
 
     def check_same(self, workers: int) -> str:
         """The sha256 of the weights. Raises `RuntimeError` unless all workers hold the same, bit for bit."""

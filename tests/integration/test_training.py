@@ -13,7 +13,7 @@ from job.cache import Cache
 from job.generator import Batches
 from job.model import Classifier
 from job.order import Order
-from job.predict import probabilities
+from job.predict import probabilities, trained
 from job.scan import to_lines
 from job.storage import LocalStorage
 from job.trainer import Trainer
@@ -31,7 +31,7 @@ def test_one_worker_under_the_strategy_is_plain_keras_fit(root, run, monkeypatch
     config = configured(root, "training.epochs=3")
     rate = {"sgd": 0.05, "rmsprop": 0.001}[optimizer]
 
-    def make(_rate):
+    def make(_rate, **_):
         return keras.optimizers.SGD(rate) if optimizer == "sgd" else keras.optimizers.RMSprop(rate)
 
     if optimizer == "sgd":
@@ -81,6 +81,27 @@ def test_a_run_is_the_same_to_the_bit_when_repeated(root, tmp_path):
     states = [trained_alone(config, LocalStorage(tmp_path / name))[1] for name in ("a", "b")]
     for first, second in zip(states[0].weights, states[1].weights, strict=True):
         np.testing.assert_array_equal(first, second)
+
+
+def test_a_moving_average_of_the_weights_is_that_of_keras_and_what_is_exported(root, run):
+    config = configured(root, "training.epochs=2", "training.ema_momentum=0.8", "cluster.checkpoint_every_steps=1")
+    seen = []
+
+    class Kept(checkpoint.Writer):
+        def save(self, state):
+            super().save(state)
+            seen.append(state.weights)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "Writer", Kept)
+        _, state = trained_alone(config, run)
+    expected = seen[0]
+    for weights in seen[1:]:
+        expected = [0.8 * average + 0.2 * weight for average, weight in zip(expected, weights, strict=True)]
+    for mine, theirs in zip(trained(config, state).trainable_variables, expected, strict=True):
+        np.testing.assert_allclose(mine.numpy(), theirs, rtol=0, atol=1e-6)
+    plain, _ = trained_alone(configured(root, "training.epochs=2"), LocalStorage(Path(run.url).parent / "plain"))
+    assert [line["loss"] for line in plain] == [line["loss"] for line in outcome(run)[0]], "training goes its own way"
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])

@@ -11,14 +11,22 @@ from tests.training_support import configured
 
 
 def assert_the_same(config: settings.Settings, counts: list[int], folder: Path) -> None:
-    """The weights after every epoch, of each number of workers and the first."""
+    """Weights, optimizer and figures after every epoch, of each number of workers and the first."""
     found = [train(config, count, folder / str(count), folder / "cache") for count in counts]
     assert sorted(found[0]) == list(range(1, config.training.epochs + 1))
-    for weights in found[1:]:
-        assert sorted(weights) == sorted(found[0])
-        for epoch, arrays in weights.items():
-            for mine, theirs in zip(arrays, found[0][epoch], strict=True):
+    for states in found[1:]:
+        assert sorted(states) == sorted(found[0])
+        for epoch, state in states.items():
+            alone = found[0][epoch]
+            assert [_figures(line) for line in state.history] == [_figures(line) for line in alone.history]
+            for mine, theirs in zip(
+                [*state.weights, *state.optimizer], [*alone.weights, *alone.optimizer], strict=True
+            ):
                 np.testing.assert_array_equal(mine, theirs)
+
+
+def _figures(line: dict[str, float]) -> list[float]:
+    return [line[name] for name in ("loss", "accuracy", "val_loss", "val_accuracy")]
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
@@ -26,6 +34,7 @@ def test_uneven_shares_change_no_bit(root, tmp_path, precision):
     # 46 scans in batches of 13: micro-batches that the workers do not divide, and that are not full.
     config = configured(
         root, "training.epochs=2", "training.batch_size=13", f"training.precision={precision}", "model.dropout=0.3",
+        "training.ema_momentum=0.9",
         "data.augment={rotation_range: 10, shear_range: 5, zoom_range: 0.1, horizontal_flip: true}",
     )  # fmt: skip
     assert_the_same(config, [1, 3, 4], tmp_path)
