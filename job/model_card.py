@@ -33,7 +33,7 @@ def model_card(config: Mapping[str, Any], evaluation: Mapping[str, Any], manifes
         f"({network['dense']}) and one sigmoid. It takes one CT slice as an image of 224 x 224 pixels and gives the "
         f"probability of {positive} against {negative}. Trained from random weights for {training['epochs']} epochs "
         f"with RMSprop at {training['learning_rate']:g}, global batch {training['batch_size']}, seed "
-        f"{training['seed']}.",
+        f"{training['seed']}{_more(config)}.",
         "## Intended use",
         "Teaching and research on training and serving image classifiers, and on how such figures can mislead. Not "
         "for patients, not for triage, not for deciding anything about a person. It has been tried on no scan from "
@@ -105,6 +105,19 @@ def _failures(evaluation: Mapping[str, Any], manifest: Sequence[Scan]) -> list[s
     )
     lines.append("Letters, arrows, colours and the crop of a figure are all in the pixels, and it may read those.")
     return lines
+
+
+def _more(config: Mapping[str, Any]) -> str:
+    """What training did beyond the plain recipe."""
+    dropout, momentum, changes = (
+        config["model"]["dropout"], config["training"]["ema_momentum"], config["data"]["augment"],
+    )  # fmt: skip
+    parts = [
+        *([f"dropout {dropout:g}"] if dropout else []),
+        *([f"a moving average of the weights (momentum {momentum:g})"] if momentum else []),
+        *([f"augmentation ({', '.join(changes)})"] if changes else []),
+    ]
+    return f", with {' and '.join(parts)}" if parts else ""
 
 
 def _loose(evaluation: Mapping[str, Any]) -> bool:

@@ -50,6 +50,15 @@ def test_the_card_says_so_when_the_scans_were_canonical(scans: list[Scan], evalu
     assert "saw canonical scans" in model_card(config, evaluation, scans, run="mine")
 
 
+def test_the_card_says_what_training_did_beyond_the_plain_recipe(scans: list[Scan], evaluation: dict[str, Any]) -> None:
+    config = Settings().to_dict()
+    assert "seed 0." in model_card(config, evaluation, scans, run="mine")
+    config["model"]["dropout"], config["training"]["ema_momentum"] = 0.3, 0.995
+    config["data"]["augment"] = {"zoom_range": 0.1}
+    said = "with dropout 0.3 and a moving average of the weights (momentum 0.995) and augmentation (zoom_range)."
+    assert said in model_card(config, evaluation, scans, run="mine")
+
+
 def test_the_card_is_markdown_whose_tables_render(scans: list[Scan], evaluation: dict[str, Any]) -> None:
     card = model_card(Settings().to_dict(), evaluation, scans, run="a|b <script> `x`")
     page = markdown.markdown(card, extensions=["tables"])
