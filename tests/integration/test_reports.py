@@ -15,6 +15,7 @@ from job.model import Classifier
 from job.preprocess import preprocess
 from job.scan import to_lines
 from job.storage import LocalStorage
+from job.trainer import make_optimizer
 from tests.browser import browse, find_chromium
 from tests.pictures import drawn_scans
 
@@ -42,8 +43,10 @@ def runs(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             run.write("manifest.jsonl", to_lines(catalog.build(config.data, 0).scans))
             line = {"epoch": 1, "loss": 0.7, "accuracy": 0.5, "val_loss": 0.7, "val_accuracy": 0.5}
             run.write("metrics.jsonl", json.dumps(line).encode())
-            weights = [v.numpy() for v in Classifier(config.model, seed=seed).trainable_variables]
-            checkpoint.save(run, checkpoint.State(1, 0, 1, weights, [], [0.0] * 3))
+            model = Classifier(config.model, seed=seed)
+            variables = model.trainable_variables, make_optimizer(config.training, model).variables
+            arrays = [[variable.numpy() for variable in each] for each in variables]
+            checkpoint.save(run, checkpoint.State(1, 0, 1, *arrays, [0.0] * 3))
             evaluation, model = evaluate_run(config, run)
             export_run(config, run, name, model, evaluation)
         yield folder
