@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+
+from tests.ports import free_ports
 
 
 def start(
     command: Callable[[int], list[str]], workers: int, environment: Mapping[str, str] | None = None
 ) -> list[subprocess.Popen[str]]:
     """Starts a process for each rank, with its TF_CONFIG and its standard output as a pipe."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(workers)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
     processes = []
     for rank in range(workers):
         config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}}

@@ -22,7 +22,7 @@ class StrategyConfig(BackendConfig):  # type: ignore[misc]  # Ray has no types
         return _StrategyBackend
 
 
-class _StrategyBackend(Backend):  # type: ignore[misc]
+class _StrategyBackend(Backend):  # type: ignore[misc]  # Ray has no types
     def on_start(self, worker_group: Any, _backend_config: StrategyConfig) -> None:
         """Called by the controller with each new group of workers."""
         import ray

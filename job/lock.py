@@ -30,18 +30,32 @@ _BEAT_SECONDS = 3.0
 _LOST_SECONDS = 12.0
 """A heartbeat that stands still for this long, by the reader's own clock, is that of a lost driver."""
 
+_TAKEN_OVER = signal.SIGUSR1
+"""Interrupts this process as Ctrl-C does. Not SIGINT: background jobs of a shell script ignore it."""
+
 
 @contextmanager
 def turn(run: Storage, name: str) -> Iterator[None]:
     """Takes the run's next turn and keeps it until the end.
 
-    If another driver takes over meanwhile (this one was stopped for long), this one is interrupted.
+    If another driver takes over meanwhile (this one was stopped for long), this one is interrupted, so call it in the
+    main thread.
 
     Raises:
         UserError: another driver is at work; the line says where.
     """
     since = time.strftime("%Y-%m-%d %H:%M:%S %Z")
-    number = _take(run, name, since)
+    before = signal.signal(_TAKEN_OVER, signal.default_int_handler)
+    try:
+        with _held(run, _take(run, name, since), since):
+            yield
+    finally:
+        signal.signal(_TAKEN_OVER, before)
+
+
+@contextmanager
+def _held(run: Storage, number: int, since: str) -> Iterator[None]:
+    """Beats the heart of a turn that has been taken, and ends the turn."""
     ended = threading.Event()
     beating = threading.Thread(target=_beat, args=(run, number, since, ended), name="turn", daemon=True)
     beating.start()
@@ -96,7 +110,7 @@ def _beat(run: Storage, number: int, since: str, ended: threading.Event) -> None
         try:
             if _newest(run) > number:
                 say("another driver has taken this run over; this one stops")
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), _TAKEN_OVER)
                 return
             run.write(_heart(number), _heartbeat(since))
         except UserError:

@@ -109,14 +109,13 @@ def _failures(evaluation: Mapping[str, Any], manifest: Sequence[Scan]) -> list[s
 
 def _more(config: Mapping[str, Any]) -> str:
     """What training did beyond the plain recipe."""
-    dropout, momentum, changes = (
-        config["model"]["dropout"], config["training"]["ema_momentum"], config["data"]["augment"],
-    )  # fmt: skip
-    parts = [
-        *([f"dropout {dropout:g}"] if dropout else []),
-        *([f"a moving average of the weights (momentum {momentum:g})"] if momentum else []),
-        *([f"augmentation ({', '.join(changes)})"] if changes else []),
-    ]
+    parts = []
+    if dropout := config["model"]["dropout"]:
+        parts.append(f"dropout {dropout:g}")
+    if momentum := config["training"]["ema_momentum"]:
+        parts.append(f"a moving average of the weights (momentum {momentum:g})")
+    if changes := config["data"]["augment"]:
+        parts.append(f"augmentation ({', '.join(changes)})")
     return f", with {' and '.join(parts)}" if parts else ""
 
 

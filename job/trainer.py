@@ -81,8 +81,8 @@ class Trainer:
         # workers. Not add_n: its order depends on which of its inputs is ready first (see `_losses`).
         gathered = self._gather(micro_batches, [features for features, _ in learned], count, [g for _, g in learned])
         features, labels, weights, seeds, *parts = gathered
-        variables = self.model.trainable_variables
-        trunk = [tf.reshape(tf.reduce_sum(part, axis=0), v.shape) for part, v in zip(parts, variables, strict=False)]
+        pairs = zip(parts, self.model.trunk_variables, strict=True)
+        trunk = [tf.reshape(tf.reduce_sum(part, axis=0), variable.shape) for part, variable in pairs]
         # The head's gradients come from the whole batch: those of each micro-batch, as large as the head's weights,
         # would cost more to send and to sum than a second pass through the head.
         with tf.GradientTape() as tape:
@@ -90,7 +90,7 @@ class Trainer:
             losses = _losses(labels, logits, weights)
             loss = tf.reduce_sum(losses) / count
         head = tape.gradient(loss, _values(self.model.head_variables))
-        self.optimizer.apply_gradients(zip([*trunk, *head], variables, strict=True))
+        self.optimizer.apply_gradients(zip([*trunk, *head], self.model.trainable_variables, strict=True))
         return totals + _totals(losses, labels, logits, weights)
 
     def _learn(

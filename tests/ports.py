@@ -1,4 +1,4 @@
-"""Ports for servers of tests."""
+"""Ports for servers of tests and benchmarks."""
 
 import socket
 from contextlib import ExitStack

@@ -1,6 +1,7 @@
 """One driver per run."""
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -75,13 +76,19 @@ def test_a_driver_on_another_machine_is_left_alone_while_its_heart_beats(run, mo
         pass
 
 
-def test_a_driver_that_was_taken_over_is_interrupted(run, monkeypatch):
+@pytest.mark.parametrize("ctrl_c", [signal.default_int_handler, signal.SIG_IGN], ids=["terminal", "background"])
+def test_a_driver_that_was_taken_over_is_interrupted(run, monkeypatch, ctrl_c):
+    """Also where Ctrl-C is ignored, as it is by the background jobs of a shell script."""
     monkeypatch.setattr(lock, "_BEAT_SECONDS", 0.05)
+    before = signal.signal(signal.SIGINT, ctrl_c)
 
     def taken_over():
         with lock.turn(run, "a"):
             run.write_bundle(f"{lock.FOLDER}/000002", {"driver.json": b"{}"})
             lock.time.sleep(10)
 
-    with pytest.raises(KeyboardInterrupt):
-        taken_over()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            taken_over()
+    finally:
+        signal.signal(signal.SIGINT, before)
