@@ -45,25 +45,17 @@ def turn(run: Storage, name: str) -> Iterator[None]:
         UserError: another driver is at work; the line says where.
     """
     since = time.strftime("%Y-%m-%d %H:%M:%S %Z")
-    before = signal.signal(_TAKEN_OVER, signal.default_int_handler)
-    try:
-        with _held(run, _take(run, name, since), since):
-            yield
-    finally:
-        signal.signal(_TAKEN_OVER, before)
-
-
-@contextmanager
-def _held(run: Storage, number: int, since: str) -> Iterator[None]:
-    """Beats the heart of a turn that has been taken, and ends the turn."""
+    number = _take(run, name, since)
     ended = threading.Event()
     beating = threading.Thread(target=_beat, args=(run, number, since, ended), name="turn", daemon=True)
+    before = signal.signal(_TAKEN_OVER, signal.default_int_handler)
     beating.start()
     try:
         yield
     finally:
         ended.set()
         beating.join()
+        signal.signal(_TAKEN_OVER, before)
         if _newest(run) == number:
             run.delete(_heart(number))
 
