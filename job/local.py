@@ -7,7 +7,6 @@ import fcntl
 import hashlib
 import os
 import shutil
-import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +29,7 @@ from job.files import (
     pieces_of,
     safe_path,
 )
+from job.walk import temporaries, walk
 
 
 class LocalStorage:
@@ -50,7 +50,7 @@ class LocalStorage:
         self.check()
         top = self._path(prefix)
         if top.is_dir():
-            yield from _walk(top, f"{prefix}/" if prefix else "")
+            yield from walk(top, f"{prefix}/" if prefix else "")
 
     def read(self, path: str, expected: Entry | None = None) -> bytes:
         """See `Storage.read`."""
@@ -152,7 +152,7 @@ class LocalStorage:
         """See `Storage.sweep`."""
         top = self._path(prefix)
         before = time.time() - older_than
-        for path in list(top.rglob(f"{TEMPORARY}*")) if top.is_dir() else ():
+        for path in temporaries(top):
             try:
                 if older_than and path.lstat().st_mtime > before:
                     continue
@@ -242,45 +242,6 @@ def _is_still(folder: Path, held: int) -> bool:
         return os.path.samestat(os.fstat(held), folder.stat())
     except FileNotFoundError:
         return False
-
-
-def _walk(top: Path, above: str) -> Iterator[Entry]:
-    """The files below `top` in the order of their paths, with one folder's names in memory at a time."""
-    try:
-        with os.scandir(top) as found:
-            names = sorted(
-                f"{each.name}/" if each.is_dir() else each.name for each in found if not each.name.startswith(TEMPORARY)
-            )
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise UserError(f"{top}: cannot be listed: {error.strerror}") from error
-    for name in names:
-        path = top / name
-        if not name.isprintable() and _undecodable(name):
-            raise UserError(f"{str(path)!r}: the name is not UTF-8; rename it")
-        if name.endswith("/"):
-            yield from _walk(path, above + name)
-            continue
-        try:
-            seen = path.stat()
-        except FileNotFoundError as error:
-            if path.is_symlink():
-                raise UserError(f"{path}: a link that leads nowhere; remove it or mend it") from error
-            continue  # removed since the folder was listed
-        except OSError as error:
-            raise UserError(f"{path}: cannot be looked at: {error.strerror}") from error
-        if not stat.S_ISREG(seen.st_mode):
-            raise UserError(f"{path}: neither a file nor a folder; remove it")
-        yield Entry(above + name, seen.st_size, str(seen.st_mtime_ns))
-
-
-def _undecodable(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
 
 
 def _beside(target: Path) -> Path:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -255,3 +256,23 @@ def test_two_downloads_to_one_folder_do_not_disturb_each_other(tmp_path: Path, m
     assert failed == []
     assert LocalStorage(tmp_path / "to").read_bundle("b") == files
     assert [path.name for path in (tmp_path / "to").iterdir()] == ["b"]
+
+
+def test_a_sweep_leaves_writers_that_come_and_go_beside_it_alone(tmp_path: Path):
+    storage, bundle = LocalStorage(tmp_path), {f"folder/{each}": b"1" for each in range(3)}
+    with ThreadPoolExecutor(2) as pool:
+        writers = [pool.submit(_write_and_delete, storage, f"m/{each}", bundle) for each in range(2)]
+        while not all(writer.done() for writer in writers):
+            storage.sweep("m", older_than=3600)
+    assert [writer.result() for writer in writers] == [True, True]
+    storage.sweep("m")
+    assert not list((tmp_path / "m").iterdir())
+
+
+def _write_and_delete(storage: LocalStorage, name: str, bundle: dict[str, bytes]) -> bool:
+    """Whether every bundle was written and whole."""
+    whole = True
+    for _ in range(50):
+        whole &= storage.write_bundle(name, bundle) and storage.read_bundle(name) == bundle
+        storage.delete(name)
+    return whole
