@@ -1,4 +1,5 @@
-"""What both command lines share: subcommands as modules, user errors as one line, exit codes 0, 1 and 2."""
+"""What both command lines share: subcommands as modules, user errors as one line, exit codes 0, 1 and 2 (130 and 143
+for Ctrl-C and SIGTERM)."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, cast
 
 from job.errors import UserError
+from job.signals import Terminated
 
 
 class Command(Protocol):
@@ -50,6 +52,9 @@ def main(program: str, about: str, modules: Mapping[str, str], argv: Sequence[st
     except KeyboardInterrupt:
         print(f"{program} {args.command}: interrupted", file=sys.stderr)
         return 130
+    except Terminated:
+        print(f"{program} {args.command}: terminated", file=sys.stderr)
+        return 143
     except BrokenPipeError:
         # The reader of our output has gone (`... | head`): no fault of the user, and nothing is left to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import tempfile
 from dataclasses import replace
@@ -26,6 +27,13 @@ _ROOM_SECONDS = "10"
 """Workers that were to start on a machine that has just gone are given up after this; they cost no failure."""
 
 
+def import_ray_train() -> None:
+    """Imports what `fit` will need; 1 to 2 s."""
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", _CONTROLLER_POLL_SECONDS)
+    for name in ("ray.train.v2.api.data_parallel_trainer", "job.attempts", "job.backend"):
+        importlib.import_module(name)
+
+
 def fit(settings: Settings, run: Storage, board: Board) -> dict[str, Any]:
     """Trains the run to its end on the connected Ray cluster and returns the last metrics that were reported.
 
@@ -35,7 +43,7 @@ def fit(settings: Settings, run: Storage, board: Board) -> dict[str, Any]:
         UserError: the workers failed more often than `cluster.max_failures` allows.
     """
     cluster = settings.cluster
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", _CONTROLLER_POLL_SECONDS)
+    import_ray_train()
     silence = max(cluster.collective_timeout, _LEAST_HEALTH_SECONDS)
     os.environ.setdefault("RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S", str(silence))
     if cluster.min_workers is not None:
@@ -47,12 +55,17 @@ def fit(settings: Settings, run: Storage, board: Board) -> dict[str, Any]:
     from job.attempts import Attempts
     from job.backend import StrategyConfig
 
+    class Trainer(DataParallelTrainer):  # type: ignore[misc]  # Ray has no types
+        def _register_sigint_handler(self, _controller: Any) -> None:
+            """Ctrl-C interrupts this process as it does any other. Ray's handler would stay for good: after training it
+            calls a controller that is gone, and may start a new cluster for that."""
+
     # Ray Train's workers work in folders of their own.
     url = absolute(run.url)
     there = replace(settings, data=replace(settings.data, root=absolute(settings.data.root)))
     filesystem, path = pyarrow_filesystem(url)
     storage_path, _, name = path.rpartition("/")
-    trainer = DataParallelTrainer(
+    trainer = Trainer(
         _loop,
         backend_config=StrategyConfig(),
         train_loop_config={"settings": there.to_dict(), "run": url, "board": board},
@@ -88,6 +101,9 @@ def _scaling(cluster: Cluster) -> Any:
 
 def _loop(config: dict[str, Any]) -> None:
     """Runs in every worker; imports TensorFlow there and nowhere else."""
+    from job.imports import import_tensorflow
+
+    import_tensorflow()
     from job.ray_team import RayTeam
     from job.trainer import limit_threads
     from job.worker import work

@@ -6,17 +6,17 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from job import catalog, checkpoint, run, versions
 from job.cluster import connect, describe_wait
 from job.console import say
 from job.errors import UserError
-from job.fit import fit
+from job.fit import fit, import_ray_train
 from job.lock import turn
 from job.notices import Board
 from job.progress import Progress
@@ -48,14 +48,16 @@ def _work(settings: Settings, folder: Storage, name: str) -> dict[str, Any]:
 
     with _phase(seconds, "catalog"):
         notices = _catalog(settings, folder)
-    with _phase(seconds, "training"):
-        worker_memory = _train(settings, folder, name)
-    with _phase(seconds, "evaluation"):
-        from job.finish import evaluate_run, export_run
+    # The cluster is left when there is a version: leaving a local one takes 2 s.
+    with ExitStack() as cluster:
+        with _phase(seconds, "training"):
+            worker_memory = _train(settings, folder, name, cluster)
+        with _phase(seconds, "evaluation"):
+            from job.finish import evaluate_run, export_run
 
-        evaluation, model = evaluate_run(settings, folder)
-    with _phase(seconds, "export"):
-        version = export_run(settings, folder, name, model, evaluation)
+            evaluation, model = evaluate_run(settings, folder)
+        with _phase(seconds, "export"):
+            version = export_run(settings, folder, name, model, evaluation)
     summary = {
         "run": name,
         "notices": notices,
@@ -93,8 +95,11 @@ def _catalog(settings: Settings, folder: Storage) -> list[str]:
     return list(found.notices)
 
 
-def _train(settings: Settings, folder: Storage, name: str) -> int | None:
-    """Trains to the end, unless the last checkpoint is there; the peak memory of worker 0 in bytes."""
+def _train(settings: Settings, folder: Storage, name: str, joined: ExitStack) -> int | None:
+    """Trains to the end, unless the last checkpoint is there; the peak memory of worker 0 in bytes.
+
+    The Ray cluster is left with the stack `joined`.
+    """
     if checkpoint.finished(folder, settings.training.epochs):
         say("training: finished before")
         return None
@@ -104,12 +109,13 @@ def _train(settings: Settings, folder: Storage, name: str) -> int | None:
         f"training: run {name}, {settings.training.epochs} epochs on {least}{cluster.workers} worker(s) with "
         f"{cluster.cpus_per_worker} CPU(s){' and a GPU' if cluster.gpu else ''} each"
     )
+    joined.enter_context(connect(cluster, meanwhile=import_ray_train))
     with (
-        connect(cluster),
         Progress(folder, settings.training.epochs, lambda: describe_wait(cluster), board.take),
+        ThreadPoolExecutor(1) as beside,
     ):
         # The evaluation will need TensorFlow: it is imported here while the workers start.
-        threading.Thread(target=importlib.import_module, args=["tensorflow"], daemon=True).start()
+        beside.submit(importlib.import_module, "tensorflow")
         reported = fit(settings, folder, board)
     if not checkpoint.finished(folder, settings.training.epochs):
         raise UserError(

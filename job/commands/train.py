@@ -10,6 +10,7 @@ import time
 
 from job import settings
 from job.console import say
+from job.signals import sigterm_ends
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +22,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the job and prints its summary."""
+    with sigterm_ends():
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
     wanted = settings.load(args.config, args.set)
     name = args.run or time.strftime("run-%Y%m%d-%H%M%S")
     if args.seeds is not None:

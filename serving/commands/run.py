@@ -13,6 +13,7 @@ from pathlib import Path
 
 from job.console import say
 from job.errors import UserError
+from job.imports import import_tensorflow
 
 TF_SERVING = "tensorflow_model_server"
 
@@ -47,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
         os.execv(program, command)
     # TensorFlow's own log is about the machine (no GPU, and so on); what goes wrong comes as an exception.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import_tensorflow()
     from serving.server import Options, serve
 
     serve(

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -144,6 +145,47 @@ def test_more_workers_than_cpus_is_said_at_once(root, tmp_path):
     assert done.returncode == 1
     assert f"need {cpus + 1}, this machine has {cpus}: set cluster.workers={cpus}" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("epochs", "sign", "number", "word"),
+    [
+        (2, "manifest.jsonl", signal.SIGINT, "interrupted"),
+        (300, "metrics.jsonl", signal.SIGINT, "interrupted"),
+        (2, "exported.json", signal.SIGINT, "interrupted"),
+        (300, "metrics.jsonl", signal.SIGTERM, "terminated"),
+        (2, "exported.json", signal.SIGTERM, "terminated"),
+    ],
+    ids=["start-ctrl-c", "training-ctrl-c", "report-ctrl-c", "training-kill", "report-kill"],
+)
+def test_a_signal_ends_a_run_in_one_line_and_leaves_nothing_running(root, tmp_path, epochs, sign, number, word):
+    overrides = [f"data.root={root}", *SMALL, f"runs={tmp_path}/runs", f"export.root={tmp_path}/models"]
+    sets = [word for o in [*overrides, f"training.epochs={epochs}"] for word in ("--set", o)]
+    command = [sys.executable, "-m", "job", "train", "--run", "left", *sets]
+    folders = set(Path(tempfile.gettempdir()).glob("covid-ct-ray-*"))
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        # As in a terminal: what a script starts in the background, perhaps these tests, ignores it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as driver:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "runs" / "left" / sign).exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        # A terminal interrupts all processes of a command; `kill` and an orchestrator ask the first to end.
+        os.killpg(driver.pid, number) if number == signal.SIGINT else driver.send_signal(number)
+        out, said = (stream.decode() for stream in driver.communicate(timeout=60))
+    assert (driver.returncode, out) == (128 + number, ""), said
+    assert said.splitlines()[-1] == f"covid-ct train: {word}"
+    assert not any(trace in said for trace in ("Traceback", "***")), said
+    deadline = time.monotonic() + 20
+    while started_by_these_tests() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not started_by_these_tests()
+    assert set(Path(tempfile.gettempdir()).glob("covid-ct-ray-*")) <= folders
+    assert not (tmp_path / "runs" / "left" / "summary.json").exists()
 
 
 def test_a_driver_killed_mid_run_goes_on_from_its_checkpoint(root, tmp_path):
