@@ -12,9 +12,9 @@ import json
 import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from job.limits import SIDE
+from job.processor import description
 from job.settings import Model
 
 _SIZE = 4096
@@ -54,11 +54,9 @@ def weights(model: Model | None = None) -> int:
 
 def processor() -> str:
     """The processor's name, as the system gives it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
+    found = description()
+    if not found:
         return platform.processor() or platform.machine()
-    found = dict(tuple(map(str.strip, line.partition(":")[::2])) for line in lines)
     flags = {"avx512f": "AVX-512", "avx512_bf16": "AVX-512 BF16", "amx_bf16": "AMX"}
     has = [name for flag, name in flags.items() if flag in found.get("flags", "").split()]
     return f"{found.get('model name', platform.machine())}{' with ' + ', '.join(has) if has else ''}"

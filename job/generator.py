@@ -33,7 +33,7 @@ class Batch(NamedTuple):
     """One worker's part of a global batch, the same size b for every worker."""
 
     images: tf.Tensor
-    """float32 [b, 224, 224, 3] in [0, 1]."""
+    """float32 [b, 224, 224, 3] in [0, 1]; or uint8, where they were asked for as the cache keeps them."""
     labels: tf.Tensor
     """float32 [b, 1], 0 or 1."""
     weights: tf.Tensor
@@ -88,18 +88,22 @@ class Batches:
                 yield place, scan
                 place += 1
 
-    def epochs(self, first: int, last: int, first_step: int = 0) -> Iterator[Batch]:
-        """All batches from `first_step` of epoch `first` to the end of epoch `last` - 1, made ready in a thread."""
-        return _ahead(self._epochs(first, last, first_step))
+    def epochs(self, first: int, last: int, first_step: int = 0, *, rescaled: bool = True) -> Iterator[Batch]:
+        """All batches from `first_step` of epoch `first` to the end of epoch `last` - 1, made ready in a thread.
 
-    def _epochs(self, first: int, last: int, first_step: int) -> Iterator[Batch]:
+        Without `rescaled`, images that are not augmented stay the uint8 pixels of the cache, a quarter of the bytes,
+        for a consumer that runs `job.preprocess.rescale` where it computes.
+        """
+        return _ahead(self._epochs(first, last, first_step, rescaled))
+
+    def _epochs(self, first: int, last: int, first_step: int, rescaled: bool) -> Iterator[Batch]:
         for epoch in range(first, last):
             start = first_step if epoch == first else 0
             for indices in self.order.share(epoch, self._worker, self._workers, start):
-                yield self.at(epoch, indices)
+                yield self.at(epoch, indices, rescaled=rescaled)
 
-    def at(self, epoch: int, indices: Indices) -> Batch:
-        """The scans `indices` (int64 [b]) as an epoch shows them, in whatever step that is."""
+    def at(self, epoch: int, indices: Indices, *, rescaled: bool = True) -> Batch:
+        """The scans `indices` (int64 [b]) as an epoch shows them, in whatever step that is; see `epochs`."""
         real = indices != PADDING
         pixels = np.zeros((len(indices), SIDE, SIDE, 3), np.uint8)
         labels = np.zeros((len(indices), 1), np.float32)
@@ -107,7 +111,9 @@ class Batches:
         pixels[real] = self._cache.read_contents([self._digests[place].tobytes().hex() for place in places])
         labels[real, 0] = self._labels[places]
         seeds = tf.constant(_seeds(self.order.seed, epoch, indices))
-        images = rescale(tf.constant(pixels))
+        images = tf.constant(pixels)
+        if rescaled or self._augment is not None:
+            images = rescale(images)
         if self._augment is not None:
             images = self._augment(images, seeds + _APART)
         return Batch(images, tf.constant(labels), tf.constant(real, tf.float32), seeds)

@@ -14,6 +14,7 @@ from job.gather import gather
 from job.generator import Batch
 from job.model import Classifier
 from job.optimizer import RMSprop
+from job.preprocess import rescale
 from job.settings import Settings, Training
 
 
@@ -65,6 +66,9 @@ class Trainer:
             training = settings.training
             self.model = Classifier(settings.model, precision=training.precision, seed=training.seed)
             self.optimizer = make_optimizer(training, self.model)
+        # Traced for one micro-batch instead of for each of a batch: the graph that runs is the same, and sooner there.
+        self._learn_once = tf.function(self._learn)
+        self._see_once = tf.function(self._see)
         self.train_step = tf.function(self._train_step)
         self.score_step = tf.function(self._score_step)
         self._sum = tf.function(lambda value: strategy.reduce("SUM", strategy.run(tf.identity, (value,)), axis=None))
@@ -76,7 +80,7 @@ class Trainer:
     def _update(self, totals: tf.Tensor, batch: Batch, count: tf.Tensor) -> tf.Tensor:
         held = self.model.head_weights()
         micro_batches = _micro_batches(batch, self._micro_batch)
-        learned = [self._learn(part, count, held) for part in micro_batches]
+        learned = [self._learn_once(part, count, held) for part in micro_batches]
         # Gradients of several micro-batches are summed here and nowhere else, in the same order whatever the number of
         # workers. Not add_n: its order depends on which of its inputs is ready first (see `_losses`).
         gathered = self._gather(micro_batches, [features for features, _ in learned], count, [g for _, g in learned])
@@ -93,13 +97,18 @@ class Trainer:
         self.optimizer.apply_gradients(zip([*trunk, *head], self.model.trainable_variables, strict=True))
         return totals + _totals(losses, labels, logits, weights)
 
+    def _see(self, images: tf.Tensor) -> tf.Tensor:
+        """The features of a micro-batch. Pixels that come as the cache keeps them are rescaled here and not by the
+        generator: they are still in the processor's cache when the first convolution reads them."""
+        return self.model.trunk(rescale(images) if images.dtype == tf.uint8 else images)
+
     def _learn(
         self, batch: Batch, count: tf.Tensor, head_weights: tuple[tf.Tensor, ...]
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """A micro-batch of a global batch of `count` scans: its features, and what it adds to the trunk's gradients."""
         images, labels, weights, seeds = batch
         with tf.GradientTape() as tape:
-            features = self.model.trunk(images)
+            features = self._see(images)
             losses = _losses(labels, self.model.head(features, seeds, head_weights), weights)
             loss = tf.reduce_sum(losses) / count
         return features, tape.gradient(loss, _values(self.model.trunk_variables))
@@ -110,7 +119,7 @@ class Trainer:
 
     def _score(self, totals: tf.Tensor, batch: Batch, count: tf.Tensor) -> tf.Tensor:
         micro_batches = _micro_batches(batch, self._micro_batch)
-        found = [self.model.trunk(part.images) for part in micro_batches]
+        found = [self._see_once(part.images) for part in micro_batches]
         features, labels, weights, _ = self._gather(micro_batches, found, count)
         logits = self.model.head(features)
         return totals + _totals(_losses(labels, logits, weights), labels, logits, weights)

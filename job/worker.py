@@ -20,6 +20,7 @@ from job.cache import Cache
 from job.errors import UserError
 from job.generator import Batch, Batches
 from job.order import Order
+from job.processor import emulates_bfloat16
 from job.run import MANIFEST, METRICS, PROGRESS
 from job.scan import Scan, from_lines
 from job.settings import Settings
@@ -62,6 +63,11 @@ class Solo:
 def work(settings: Settings, run_url: str, team: Team, notice: Callable[[str], None]) -> None:
     """Trains from the newest checkpoint of the run (or from the beginning) to the end of the last epoch."""
     cluster = settings.cluster
+    if team.rank == 0 and settings.training.precision != "float32" and not cluster.gpu and emulates_bfloat16():
+        notice(
+            "this processor has no instructions for bfloat16 (such as AVX512_BF16 and AMX): "
+            "training.precision=mixed_bfloat16 is likely to be much slower here than float32"
+        )
     trainer = Trainer(settings, make_strategy(gpu=cluster.gpu, timeout=cluster.collective_timeout))
     run = open_storage(run_url)
     batches = make_batches(settings, run, team.rank, team.size)
@@ -118,7 +124,7 @@ class _Loop:
         """Trains what is left after `state`."""
         epochs = self._settings.training.epochs
         self._history, self._updates = list(state.history), state.updates
-        stream = self._train.epochs(state.epoch, epochs, state.step)
+        stream = self._train.epochs(state.epoch, epochs, state.step, rescaled=False)
         for epoch in range(state.epoch, epochs):
             resumed = epoch == state.epoch
             line = self._epoch(
@@ -174,7 +180,7 @@ class _Loop:
     def _validate(self) -> Any:
         """[sum of losses, right answers, scans] over the validation part."""
         totals = tf.zeros(3, tf.float64)
-        for step, batch in enumerate(self._val.epochs(0, 1)):
+        for step, batch in enumerate(self._val.epochs(0, 1, rescaled=False)):
             totals = self._trainer.score_step(totals, batch, _count(self._val, step))
         return totals.numpy()
 

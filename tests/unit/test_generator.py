@@ -13,7 +13,7 @@ from job.cache import PIXELS, Cache
 from job.errors import UserError
 from job.generator import Batches
 from job.order import Order
-from job.preprocess import preprocess
+from job.preprocess import preprocess, rescale
 from job.settings import Data
 from job.storage import LocalStorage
 from tests.pictures import drawn_scans
@@ -112,6 +112,16 @@ def test_a_source_that_changed_or_went_is_named_and_never_used(root, scans, tmp_
     with pytest.raises(UserError, match="gone since the run started"):
         cache.fill(scans[1:2], 1)
     assert not list((tmp_path / "cache").rglob("*.rgb"))
+
+
+def test_pixels_as_they_are_in_the_cache_become_the_rescaled_batches(scans, cache):
+    batches = Batches(scans, cache, Order(len(scans), 16, 0))
+    batches.fill_cache(scans, 2)
+    for plain, rescaled in zip(batches.epochs(0, 2, rescaled=False), batches.epochs(0, 2), strict=True):
+        assert plain.images.dtype == tf.uint8
+        np.testing.assert_array_equal(rescale(plain.images), rescaled.images)
+        for ours, theirs in zip(plain[1:], rescaled[1:], strict=True):
+            np.testing.assert_array_equal(ours, theirs)
 
 
 def test_a_failing_read_reaches_the_consumer(scans, cache):
