@@ -23,14 +23,17 @@ class Classifier:
             return keras.initializers.GlorotUniform(seed=seed * 1000 + number)
 
         trunk = keras.Sequential([keras.Input((SIDE, SIDE, 3))], name="trunk")
-        for filters in model.filters:
+        low, high = model.input_range
+        if (low, high) != (0, 1):
+            trunk.add(layers.Rescaling(high - low, low, dtype="float32"))
+        for index, filters in enumerate(model.filters):
             # Relu and max-pool commute, values and gradients alike; pooling first leaves relu a ninth of the work.
-            kernel = initializer(len(trunk.layers))
+            kernel = initializer(3 * index)
             trunk.add(layers.Conv2D(filters, model.kernel_size, kernel_initializer=kernel, dtype=precision))
             trunk.add(layers.MaxPooling2D(model.pool_size, dtype=precision))
             trunk.add(layers.ReLU(dtype=precision))
         trunk.add(layers.Flatten(dtype=precision))
-        first, last = initializer(len(trunk.layers)), initializer(len(trunk.layers) + 1)
+        first, last = (initializer(3 * len(model.filters) + number) for number in (1, 2))
         self._trunk = trunk
         self._hidden = layers.Dense(model.dense, activation="relu", kernel_initializer=first, dtype=precision)
         self._last = layers.Dense(1, activation="sigmoid", kernel_initializer=last, dtype="float32")

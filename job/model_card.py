@@ -110,6 +110,8 @@ def _failures(evaluation: Mapping[str, Any], manifest: Sequence[Scan]) -> list[s
 def _more(config: Mapping[str, Any]) -> str:
     """What training did beyond the plain recipe."""
     parts = []
+    if (span := config["model"]["input_range"]) != [0, 1]:
+        parts.append(f"pixels stretched to [{span[0]:g}, {span[1]:g}]")
     if dropout := config["model"]["dropout"]:
         parts.append(f"dropout {dropout:g}")
     if momentum := config["training"]["ema_momentum"]:

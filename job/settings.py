@@ -57,6 +57,8 @@ class Data:
 class Model:
     """The network: one Conv2D + MaxPool2D per number of filters, then Flatten, Dense, Dense(1, sigmoid)."""
 
+    input_range: tuple[float, float] = (0.0, 1.0)
+    """Pixels in [0, 1] are stretched to this before the first convolution; [-1, 1] centres them, which learns faster."""
     filters: tuple[int, ...] = (32, 64, 128)
     kernel_size: int = 2
     pool_size: int = 3
@@ -273,6 +275,8 @@ def _check(settings: Settings) -> None:
         raise UsageError(f"training.learning_rate must be above 0, not {training.learning_rate}")
     if training.ema_momentum is not None and not 0 < training.ema_momentum < 1:
         raise UsageError(f"training.ema_momentum must be null or between 0 and 1, not {training.ema_momentum}")
+    if not model.input_range[0] < model.input_range[1]:
+        raise UsageError(f"model.input_range must be [low, high] with low < high, not {list(model.input_range)}")
     if not 0 <= model.dropout < 1:
         raise UsageError(f"model.dropout must be at least 0 and below 1, not {model.dropout}")
     if min(data.fractions) <= 0 or not math.isclose(sum(data.fractions), 1, abs_tol=1e-6):

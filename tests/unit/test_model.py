@@ -1,5 +1,7 @@
 """The network: the layers the mission words, and dropout that every worker draws alike."""
 
+from dataclasses import replace
+
 import numpy as np
 import tensorflow as tf
 
@@ -24,6 +26,15 @@ def test_relu_after_pooling_is_relu_before_pooling():
     pairs = zip(gradients(ours, ours.trainable_variables), gradients(plain, plain.trainable_variables), strict=True)
     for a, b in pairs:
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_an_input_range_is_stretched_to_before_the_first_convolution():
+    config = settings.Model(filters=(4, 8), pool_size=3, dense=8)
+    ours = Classifier(replace(config, input_range=(-1, 1)), seed=3)
+    plain = plain_keras([4, 8], 3, 8)
+    plain.set_weights([v.numpy() for v in Classifier(config, seed=3).trainable_variables])
+    images = np.random.default_rng(0).random((4, 224, 224, 3), np.float32)
+    np.testing.assert_allclose(ours(images), plain(images * 2 - 1), rtol=0, atol=1e-6)
 
 
 def test_dropout_is_a_function_of_the_scans_seed_alone():

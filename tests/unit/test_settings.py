@@ -55,6 +55,8 @@ def test_printed_settings_load_as_the_same_settings(tmp_path):
         ("model.filters=[]", "a list of one or more whole numbers"),
         ("model.filters=[8, 8, 8, 8, 8, 8]", "nothing is left of a 224 pixel image after 5 of 6 layers"),
         ("training.ema_momentum=1", "training.ema_momentum must be null or between 0 and 1"),
+        ("model.input_range=[1, -1]", "model.input_range must be [low, high] with low < high"),
+        ("model.input_range=2", "a list of 2 numbers"),
         ("model.dropout=1", "model.dropout must be at least 0 and below 1"),
         ("cluster.workers=0", "cluster.workers must be at least 1"),
         ("cluster.workers=17", "(2 scans at a time): use at most 16 workers, or training.batch_size 34"),
