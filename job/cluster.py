@@ -44,9 +44,13 @@ def connect(wanted: Cluster, meanwhile: Callable[[], object] = lambda: None) -> 
     Raises:
         UserError: the cluster cannot be reached or is too small.
     """
-    address = os.environ.get("RAY_ADDRESS")
-    with _joined(address, wanted) if address else _local(wanted, meanwhile):
+    with _local(wanted, meanwhile) if is_own() else _joined(os.environ["RAY_ADDRESS"], wanted):
         yield
+
+
+def is_own() -> bool:
+    """Whether the cluster is one that the job starts for itself."""
+    return not os.environ.get("RAY_ADDRESS")
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from job.arrow import pyarrow_filesystem
+from job.cluster import is_own
 from job.errors import UserError
 from job.notices import Board
 from job.settings import Cluster, Settings, from_dict
@@ -30,7 +31,7 @@ _ROOM_SECONDS = "10"
 def import_ray_train() -> None:
     """Imports what `fit` will need; 1 to 2 s."""
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", _CONTROLLER_POLL_SECONDS)
-    for name in ("ray.train.v2.api.data_parallel_trainer", "job.attempts", "job.backend"):
+    for name in ("job.ray_trainer", "job.attempts", "job.backend"):
         importlib.import_module(name)
 
 
@@ -49,24 +50,20 @@ def fit(settings: Settings, run: Storage, board: Board) -> dict[str, Any]:
     if cluster.min_workers is not None:
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", _ROOM_SECONDS)
     from ray.train import FailureConfig, RunConfig
-    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
 
     from job.attempts import Attempts
     from job.backend import StrategyConfig
-
-    class Trainer(DataParallelTrainer):  # type: ignore[misc]  # Ray has no types
-        def _register_sigint_handler(self, _controller: Any) -> None:
-            """Ctrl-C interrupts this process as it does any other. Ray's handler would stay for good: after training it
-            calls a controller that is gone, and may start a new cluster for that."""
+    from job.ray_trainer import RayTrainer
 
     # Ray Train's workers work in folders of their own.
     url = absolute(run.url)
     there = replace(settings, data=replace(settings.data, root=absolute(settings.data.root)))
     filesystem, path = pyarrow_filesystem(url)
     storage_path, _, name = path.rpartition("/")
-    trainer = Trainer(
+    trainer = RayTrainer(
         _loop,
+        own=is_own(),
         backend_config=StrategyConfig(),
         train_loop_config={"settings": there.to_dict(), "run": url, "board": board},
         scaling_config=_scaling(cluster),

@@ -58,7 +58,7 @@ class Model:
     """The network: one Conv2D + MaxPool2D per number of filters, then Flatten, Dense, Dense(1, sigmoid)."""
 
     input_range: tuple[float, float] = (0.0, 1.0)
-    """Pixels in [0, 1] are stretched to this before the first convolution; [-1, 1] centres them, which learns faster."""
+    """What pixels in [0, 1] are stretched to before the first convolution; centred, [-1, 1], it learns faster."""
     filters: tuple[int, ...] = (32, 64, 128)
     kernel_size: int = 2
     pool_size: int = 3
